@@ -30,8 +30,9 @@
 //! | [`setup`] | sets up a server once: survey, proposal, plan, steps, undo | `setup/mod.rs` |
 //! | [`host`] | what any Linux program asks of its host: files, processes, commands, threads with rights | `host/mod.rs` |
 //!
-//! [`text`] (`text.rs`) shows text that others chose, so that no terminal obeys it. [`testing`] (`testing.rs`) is what the tests
-//! beside the crate use; all else is private. `reference/`, part of the tests alone, makes man pages, completions and schemas.
+//! Below them all: [`problem`] (`problem.rs`), the one way a fault is told (what, why, fix, command), and [`text`] (`text.rs`),
+//! which shows text that others chose so that no terminal obeys it. [`testing`] (`testing.rs`) is what the tests beside the
+//! crate use; all else is private. `reference/`, part of the tests alone, makes man pages, completions and schemas.
 //!
 //! # Who may use what
 //!
@@ -58,6 +59,10 @@ mod reference;
 mod report;
 mod server;
 mod setup;
+#[cfg(test)]
+#[path = "../tests/e2e/world/skipped.rs"]
+#[expect(unreachable_pub, reason = "the end-to-end tests have it too")]
+mod skipped;
 #[doc(hidden)]
 pub mod testing;
 mod text;

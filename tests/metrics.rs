@@ -107,7 +107,7 @@ fn what_ships_asks_for_values_that_labels_take() {
     let known: [(&str, BTreeSet<&str>); 5] = [
         ("state", State::ALL.map(State::as_str).into()),
         ("place", Holder::ALL.map(Holder::as_str).into()),
-        ("piece", Piece::ALL.map(Piece::as_str).into()),
+        ("piece", Piece::RENEWED.map(Piece::as_str).into()),
         ("outcome", SyncOutcome::ALL.map(SyncOutcome::as_str).into()),
         (
             "event",

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use x509_parser::asn1_rs::Any;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
@@ -10,6 +10,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::time::ASN1Time;
 
 use super::error::{BundleError, LinkError};
+use super::expiry::{Expiry, Thresholds};
 use super::facts::{CertificateFacts, printable};
 use super::fingerprint::Fingerprint;
 use super::key::PublicKey;
@@ -31,104 +32,6 @@ pub struct Certificate {
     public_key: PublicKey,
     weak_digest: Option<&'static str>,
     facts: CertificateFacts,
-}
-
-/// How near a certificate or a CRL is to its end.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Expiry {
-    Fine,
-    /// Less is left than a quarter of the lifetime or 21 days, whichever is shorter: clients
-    /// that renew at a third should have renewed by now. Of a certificate, [`Thresholds`] may say
-    /// otherwise; of a CRL, see [`Expiry::of_list`].
-    Warning,
-    /// Less is left than a tenth of the lifetime or 7 days, whichever is shorter, or than
-    /// [`Thresholds`] say.
-    Critical,
-    Expired,
-}
-
-/// How long before its end a certificate is reported, where the operator says so: one that is renewed late in its life
-/// would be reported in every cycle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(crate) struct Thresholds {
-    /// [`Expiry::Warning`] from this long before the end.
-    pub(crate) warn: Option<SignedDuration>,
-    /// [`Expiry::Critical`] from this long before the end; never more than `warn`.
-    pub(crate) critical: Option<SignedDuration>,
-}
-
-impl Thresholds {
-    /// These, or the usual ones; the one that is not written gives way to the other, so that a warning comes first.
-    fn or(self, [warn, critical]: [SignedDuration; 2]) -> [SignedDuration; 2] {
-        match (self.warn, self.critical) {
-            (None, None) => [warn, critical],
-            (Some(warn), None) => [warn, critical.min(warn)],
-            (None, Some(critical)) => [warn.max(critical), critical],
-            (Some(warn), Some(critical)) => [warn, critical],
-        }
-    }
-
-    pub(crate) fn are_usual(&self) -> bool {
-        *self == Thresholds::default()
-    }
-}
-
-impl Expiry {
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Fine => "fine",
-            Self::Warning => "warning",
-            Self::Critical => "critical",
-            Self::Expired => "expired",
-        }
-    }
-
-    /// How near to its end a certificate's validity is at `now`.
-    pub(crate) fn from_not_before(
-        not_before: Timestamp,
-        not_after: Timestamp,
-        now: Timestamp,
-        thresholds: Thresholds,
-    ) -> Self {
-        let [warn, critical] = thresholds.or(Self::usual(not_before, not_after, [21, 7]));
-        Self::by(not_after, now, warn, critical)
-    }
-
-    /// How near to its end a CRL is at `now`: as for a certificate, but with 3 days and 1 day in
-    /// place of 21 and 7, and with no warning in the first 25 hours of one that lasts a day or
-    /// longer. One that is made anew every day is never near its end, however short it lasts.
-    pub(crate) fn of_list(this_update: Timestamp, next_update: Timestamp, now: Timestamp) -> Self {
-        let lasts_a_day = next_update.duration_since(this_update) >= SignedDuration::from_hours(24);
-        let is_young = now.duration_since(this_update) < SignedDuration::from_hours(25);
-        let [warn, critical] = Self::usual(this_update, next_update, [3, 1]);
-        match Self::by(next_update, now, warn, critical) {
-            Self::Warning | Self::Critical if lasts_a_day && is_young => Self::Fine,
-            expiry => expiry,
-        }
-    }
-
-    /// A quarter and a tenth of the lifetime, or these days where they are shorter.
-    fn usual(begin: Timestamp, end: Timestamp, days: [i64; 2]) -> [SignedDuration; 2] {
-        let lifetime = end.duration_since(begin).max(SignedDuration::ZERO);
-        let [warn, critical] = days.map(|days| SignedDuration::from_hours(days * 24));
-        [(lifetime / 4).min(warn), (lifetime / 10).min(critical)]
-    }
-
-    fn by(end: Timestamp, now: Timestamp, warn: SignedDuration, critical: SignedDuration) -> Self {
-        let remaining = end.duration_since(now);
-        if remaining.is_negative() {
-            Self::Expired
-        } else if remaining < critical {
-            Self::Critical
-        } else if remaining < warn {
-            Self::Warning
-        } else {
-            Self::Fine
-        }
-    }
 }
 
 impl Certificate {
@@ -204,10 +107,10 @@ impl Certificate {
     }
 
     /// Whether this certificate issued `child`: its subject is the child's issuer, byte for byte,
-    /// and its key verifies the child's signature. Dates and extensions are not looked at.
+    /// and its key verifies the child's signature. Dates and extensions are not checked.
     ///
     /// # Errors
-    /// What does not fit.
+    /// Why it did not.
     pub(crate) fn issued(&self, child: &Certificate) -> Result<(), LinkError> {
         let (Ok(issuer), Ok(child)) = (parse(&self.der), parse(&child.der)) else {
             return Err(LinkError::BadSignature);
@@ -215,7 +118,7 @@ impl Certificate {
         signature::check(&issuer, &child)
     }
 
-    /// What a client that verifies looks at, beside dates and names.
+    /// What a verifying client checks besides dates and names.
     pub(crate) fn facts(&self) -> &CertificateFacts {
         &self.facts
     }
@@ -225,12 +128,12 @@ impl Certificate {
         self.subject_der == self.issuer_der
     }
 
-    /// Whether `other` bears, as its subject, the name of this one's issuer, byte for byte.
+    /// Whether the subject of `other` is this one's issuer, byte for byte.
     pub(crate) fn names_as_issuer(&self, other: &Self) -> bool {
         self.issuer_der == other.subject_der
     }
 
-    /// Why OpenSSL refuses its key at security level 2, the default of Debian and others.
+    /// Why OpenSSL rejects its key at security level 2, the default of Debian and others.
     pub(crate) fn weak_key(&self) -> Option<String> {
         let bits = self.public_key.weak_rsa()?;
         Some(format!("an RSA key of {bits} bits"))
@@ -238,16 +141,15 @@ impl Certificate {
 
     /// How near to its end it is at `now`.
     pub(crate) fn expiry(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
-        Expiry::from_not_before(self.not_before, self.not_after, now, thresholds)
+        Expiry::from_validity(self.not_before, self.not_after, now, thresholds)
     }
 
-    /// Whether nothing of its validity is left at `now`.
     pub(crate) fn is_expired(&self, now: Timestamp) -> bool {
         now > self.not_after
     }
 
     /// The subject's distinguished name as it is encoded, by which a server tells clients whose
-    /// certificates it takes (RFC 8446, 4.2.4).
+    /// certificates it accepts (RFC 8446, 4.2.4).
     pub(crate) fn subject_der(&self) -> &[u8] {
         &self.subject_der
     }
@@ -261,10 +163,16 @@ impl Certificate {
         &self.public_key
     }
 
-    /// The digest of its signature, if OpenSSL refuses that. It exempts what is self-issued,
+    /// The digest of its signature, if OpenSSL rejects that. It exempts what is self-issued,
     /// whose signature proves nothing.
     pub(crate) fn weak_digest(&self) -> Option<&'static str> {
         self.weak_digest.filter(|_| !self.is_self_issued())
+    }
+
+    /// A weak key, or else a weak digest.
+    pub(super) fn weakness(&self) -> Option<String> {
+        let digest = || Some(format!("a signature by {}", self.weak_digest()?));
+        self.weak_key().or_else(digest)
     }
 }
 
@@ -291,7 +199,7 @@ pub(super) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, BundleError> {
 
 /// Whether what the signature does not cover is as it must be: a SEQUENCE of the signed part, the
 /// algorithm that the signed part names too, byte for byte (RFC 5280, 4.1.1.2), and a BIT STRING of
-/// whole bytes. The parser takes other tags there, and OpenSSL does not.
+/// whole bytes. The parser accepts other tags there, and OpenSSL does not.
 fn is_strict_outside(der: &[u8], certificate: &X509Certificate<'_>) -> bool {
     const SEQUENCE: u8 = 0x30;
     const BIT_STRING: u8 = 0x03;
@@ -318,7 +226,7 @@ fn is_strict_outside(der: &[u8], certificate: &X509Certificate<'_>) -> bool {
         && signed.windows(algorithm.len()).any(|w| w == algorithm)
 }
 
-/// One whose alternative names do not parse is damaged.
+/// A certificate whose alternative names do not parse is damaged.
 fn has_readable_names(certificate: &X509Certificate<'_>) -> bool {
     let mut extensions = certificate.extensions().iter();
     extensions.all(|extension| {

@@ -1,7 +1,7 @@
-//! What of a certificate decides whether a client takes it, beside dates and names: its key,
+//! What decides whether a client accepts a certificate, besides dates and names: its key,
 //! its signature, what it may be used for.
 //!
-//! Facts alone; [`crate::trust`] judges them.
+//! These are facts; [`crate::trust`] judges them.
 
 use std::net::IpAddr;
 
@@ -26,26 +26,26 @@ pub(crate) struct CertificateFacts {
     pub(crate) authority: Authority,
     /// Whether its key may sign certificates; `None` where it has no such list of uses.
     pub(crate) may_sign_certificates: Option<bool>,
-    /// Whether its key may sign lists of what it revokes; `None` where it has no such list of uses.
-    pub(crate) may_sign_revocations: Option<bool>,
+    /// Whether its key may sign CRLs; `None` where it has no such list of uses.
+    pub(crate) may_sign_lists: Option<bool>,
     /// Whether its key may be used in a handshake; `None` where it has no such list of uses.
     pub(crate) may_shake_hands: Option<bool>,
     /// Whether it is for servers; `None` where it has no such list of purposes. As to OpenSSL,
     /// "any purpose" is not among them.
     pub(crate) may_serve: Option<bool>,
-    /// Whether Netscape's list of types, which OpenSSL still reads, leaves servers out.
+    /// Whether Netscape's list of types, which OpenSSL still reads, excludes servers.
     pub(crate) is_typed_for_others: bool,
     /// Whether it is for clients too; `None` where it has no such list of purposes.
     pub(crate) may_authenticate: Option<bool>,
     /// Whether it limits the names of those below it.
     pub(crate) limits_names: bool,
-    /// Whether it demands that something be understood which OpenSSL does not know.
+    /// Whether it has a critical extension that OpenSSL does not know.
     pub(crate) demands_unknown: bool,
     /// Whether its signature is made over a digest. Without one there is nothing that SCRAM could bind
     /// to (RFC 5929, `tls-server-end-point`).
     pub(crate) has_digest: bool,
-    /// Whether it bears what a log of Certificate Transparency has signed (RFC 6962, 3.3): a public
-    /// authority has issued it, and these issue by intermediates alone.
+    /// Whether it is in a Certificate Transparency log (RFC 6962, 3.3): then a public authority issued it, and these
+    /// only issue through intermediates.
     pub(crate) is_logged: bool,
     /// DNS names and IP addresses among its alternative names, in its order.
     pub(crate) alternative_names: Vec<AlternativeName>,
@@ -58,14 +58,14 @@ pub(crate) struct CertificateFacts {
 pub(crate) enum AlternativeName {
     Dns(String),
     Address(IpAddr),
-    /// One at which libpq gives up: a name with a NUL byte, an address of another length.
+    /// One that makes libpq give up: a name with a NUL byte, an address of another length.
     Unusable,
 }
 
 /// What basic constraints (RFC 5280, 4.2.1.9) say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Authority {
-    /// It is an authority, with as many intermediates below it at most.
+    /// It is an authority, with at most this many intermediates below it.
     Yes(Option<u32>),
     No,
     Unsaid,
@@ -85,7 +85,7 @@ impl CertificateFacts {
             signature: named(&certificate.signature_algorithm.algorithm),
             authority: Authority::from_certificate(certificate),
             may_sign_certificates: usage.map(|usage| usage.key_cert_sign()),
-            may_sign_revocations: usage.map(|usage| usage.crl_sign()),
+            may_sign_lists: usage.map(|usage| usage.crl_sign()),
             may_shake_hands: usage
                 .map(|found| found.digital_signature() || found.key_encipherment() || found.key_agreement()),
             may_serve: purposes
@@ -133,7 +133,7 @@ fn named(algorithm: &Oid<'_>) -> String {
     }
 }
 
-/// The purposes of the nineties that OpenSSL still takes for a server's (`XKU_SGC`).
+/// The purposes of the nineties that OpenSSL still accepts for a server (`XKU_SGC`).
 fn is_gated_crypto(purpose: &Oid<'_>) -> bool {
     ["1.3.6.1.4.1.311.10.3.3", "2.16.840.1.113730.4.1"].contains(&purpose.to_id_string().as_str())
 }
@@ -141,8 +141,8 @@ fn is_gated_crypto(purpose: &Oid<'_>) -> bool {
 /// RFC 6962, 3.3.
 const SIGNED_CERTIFICATE_TIMESTAMPS: &str = "1.3.6.1.4.1.11129.2.4.2";
 
-/// The critical extensions that OpenSSL takes for known (`X509_supported_extension`), proxies left
-/// out, which it refuses for what they are.
+/// The critical extensions that OpenSSL knows (`X509_supported_extension`), without proxies,
+/// which it rejects.
 const KNOWN_TO_OPENSSL: [&str; 12] = [
     "2.5.29.15",             // keyUsage
     "2.5.29.17",             // subjectAltName

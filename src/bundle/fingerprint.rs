@@ -1,4 +1,4 @@
-//! The fingerprint: what a certificate is called wherever two of them are compared.
+//! The fingerprint, which identifies a certificate wherever two are compared.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,6 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// The fingerprint of the certificate with this DER.
     pub fn from_der(der: &[u8]) -> Self {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(digest::digest(&digest::SHA256, der).as_ref());

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use aws_lc_rs::digest;
 use rustls::crypto::aws_lc_rs::sign::any_supported_type;
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
+use rustls::pki_types::PrivateKeyDer;
 use x509_parser::asn1_rs::{Any, Class, Sequence};
 use x509_parser::oid_registry::{
     OID_EC_P256, OID_KEY_TYPE_EC_PUBLIC_KEY, OID_NIST_EC_P384, OID_NIST_EC_P521,
@@ -15,59 +14,39 @@ use x509_parser::public_key::PublicKey as ParsedKey;
 use x509_parser::x509::SubjectPublicKeyInfo;
 use zeroize::Zeroizing;
 
-/// How a private key is encoded, which decides its PEM label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum KeyKind {
-    /// RFC 5958, `PRIVATE KEY`.
-    Pkcs8,
-    /// RFC 8017, `RSA PRIVATE KEY`.
-    Pkcs1,
-    /// RFC 5915, `EC PRIVATE KEY`.
-    Sec1,
-}
+use super::fingerprint::Fingerprint;
 
-impl KeyKind {
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Pkcs8 => "PRIVATE KEY",
-            Self::Pkcs1 => "RSA PRIVATE KEY",
-            Self::Sec1 => "EC PRIVATE KEY",
-        }
-    }
-}
-
-/// A private key that was loaded once, and can be. It is zeroed when dropped, cannot be cloned,
+/// A private key that loads. It is zeroed when dropped, cannot be cloned,
 /// and has no `Debug`.
 pub(crate) struct PrivateKey {
-    kind: KeyKind,
-    der: Zeroizing<Vec<u8>>,
+    der: Zeroizing<PrivateKeyDer<'static>>,
     public: PublicKey,
 }
 
 impl PrivateKey {
     /// `None` for a key of a kind or size that is not supported, or with damaged content.
-    pub(super) fn load(kind: KeyKind, der: Zeroizing<Vec<u8>>) -> Option<Self> {
-        let borrowed = match kind {
-            KeyKind::Pkcs8 => PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der.as_slice())),
-            KeyKind::Pkcs1 => PrivateKeyDer::Pkcs1(PrivatePkcs1KeyDer::from(der.as_slice())),
-            KeyKind::Sec1 => PrivateKeyDer::Sec1(PrivateSec1KeyDer::from(der.as_slice())),
-        };
-        if kind == KeyKind::Pkcs8 && holds_public_key(&der) {
+    pub(super) fn load(der: Zeroizing<PrivateKeyDer<'static>>) -> Option<Self> {
+        if matches!(&*der, PrivateKeyDer::Pkcs8(key) if holds_public_key(key.secret_pkcs8_der())) {
             return None;
         }
-        let signing_key = any_supported_type(&borrowed).ok()?;
+        let signing_key = any_supported_type(&der).ok()?;
         let spki = signing_key.public_key()?;
         let (_, spki) = SubjectPublicKeyInfo::from_der(&spki).ok()?;
         let public = PublicKey::from_spki(&spki);
-        public.is_supported().then_some(Self { kind, der, public })
+        public.is_supported().then_some(Self { der, public })
     }
 
+    /// The PEM label of its encoding: RFC 8017, 5915, or 5958.
     pub(super) fn label(&self) -> &'static str {
-        self.kind.label()
+        match *self.der {
+            PrivateKeyDer::Pkcs1(_) => "RSA PRIVATE KEY",
+            PrivateKeyDer::Sec1(_) => "EC PRIVATE KEY",
+            _ => "PRIVATE KEY",
+        }
     }
 
     pub(super) fn der(&self) -> &[u8] {
-        &self.der
+        self.der.secret_der()
     }
 
     pub(super) fn public(&self) -> &PublicKey {
@@ -75,22 +54,18 @@ impl PrivateKey {
     }
 
     pub(super) fn digest(&self) -> KeyDigest {
-        let mut context = digest::Context::new(&digest::SHA256);
-        context.update(self.label().as_bytes());
-        context.update(&self.der);
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(context.finish().as_ref());
-        KeyDigest(bytes)
+        let labelled = Zeroizing::new([self.label().as_bytes(), self.der()].concat());
+        KeyDigest(Fingerprint::from_der(&labelled))
     }
 }
 
-/// Which private key: equal for two keys that are encoded alike and hold the same bytes. A SHA-256
-/// of something that nobody can guess, and no more of the key than that.
+/// Identifies a private key in its encoding. It is a SHA-256 of something that nobody can guess, so that it reveals nothing
+/// of the key.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct KeyDigest([u8; 32]);
+pub(crate) struct KeyDigest(Fingerprint);
 
-/// Whether a PKCS#8 key has the public one beside it, as version 2 of that form may (RFC 5958,
-/// `[1] publicKey`): OpenSSL 3.0 loads no such key, though aws-lc does.
+/// Whether a PKCS#8 key includes the public one, as version 2 of that form may (RFC 5958,
+/// `[1] publicKey`): aws-lc loads such a key, OpenSSL 3.0 does not.
 fn holds_public_key(der: &[u8]) -> bool {
     let Ok((_, sequence)) = Sequence::from_der(der) else {
         return false;
@@ -105,18 +80,14 @@ fn holds_public_key(der: &[u8]) -> bool {
     false
 }
 
-/// What a public key is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Algorithm {
+enum Algorithm {
     Rsa {
         bits: usize,
     },
-    P256,
-    P384,
-    P521,
-    Ed25519,
-    /// None that pgcertd supports, by name or object identifier.
-    Other(String),
+    Other(&'static str),
+    /// By name or object identifier.
+    Unsupported(String),
 }
 
 /// A public key, in a form in which two encodings of the same key are equal.
@@ -135,7 +106,7 @@ impl PublicKey {
     }
 
     pub(super) fn is_supported(&self) -> bool {
-        !matches!(self.algorithm, Algorithm::Other(_)) && self.weak_rsa().is_none()
+        !matches!(self.algorithm, Algorithm::Unsupported(_)) && self.weak_rsa().is_none()
     }
 
     /// The length of an RSA modulus that is below 2048 bits.
@@ -148,7 +119,7 @@ impl PublicKey {
 
     pub(super) fn unsupported(&self) -> Option<&str> {
         match &self.algorithm {
-            Algorithm::Other(name) => Some(name),
+            Algorithm::Unsupported(name) => Some(name),
             _ => None,
         }
     }
@@ -158,11 +129,8 @@ impl fmt::Display for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.algorithm {
             Algorithm::Rsa { bits } => write!(f, "RSA {bits}"),
-            Algorithm::P256 => f.write_str("ECDSA P-256"),
-            Algorithm::P384 => f.write_str("ECDSA P-384"),
-            Algorithm::P521 => f.write_str("ECDSA P-521"),
-            Algorithm::Ed25519 => f.write_str("Ed25519"),
             Algorithm::Other(name) => f.write_str(name),
+            Algorithm::Unsupported(name) => f.write_str(name),
         }
     }
 }
@@ -175,45 +143,33 @@ impl Algorithm {
                 Ok(ParsedKey::RSA(key)) => Self::Rsa {
                     bits: bit_length(key.modulus),
                 },
-                _ => Self::Other("a damaged RSA key".to_owned()),
+                _ => Self::Unsupported("a damaged RSA key".to_owned()),
             };
         }
-        if *oid == OID_KEY_TYPE_EC_PUBLIC_KEY {
-            return Self::on_curve(spki);
-        }
         if *oid == OID_SIG_ED25519 {
-            return Self::Ed25519;
+            return Self::Other("Ed25519");
         }
-        Self::Other(oid.to_id_string())
-    }
-
-    fn on_curve(spki: &SubjectPublicKeyInfo<'_>) -> Self {
-        let curve = spki
-            .algorithm
-            .parameters
-            .as_ref()
-            .and_then(|parameters| parameters.as_oid().ok());
+        if *oid != OID_KEY_TYPE_EC_PUBLIC_KEY {
+            return Self::Unsupported(oid.to_id_string());
+        }
         // 4 marks an uncompressed point (SEC 1, 2.3.3); compressed ones do not compare.
         if spki.subject_public_key.data.first() != Some(&4) {
-            return Self::Other("a compressed elliptic curve point".to_owned());
+            return Self::Unsupported("a compressed elliptic curve point".to_owned());
         }
-        match curve {
-            Some(oid) if oid == OID_EC_P256 => Self::P256,
-            Some(oid) if oid == OID_NIST_EC_P384 => Self::P384,
-            Some(oid) if oid == OID_NIST_EC_P521 => Self::P521,
-            Some(oid) => Self::Other(format!("the elliptic curve {}", oid.to_id_string())),
-            None => Self::Other("an elliptic curve without a name".to_owned()),
+        let parameters = spki.algorithm.parameters.as_ref();
+        match parameters.and_then(|parameters| parameters.as_oid().ok()) {
+            Some(oid) if oid == OID_EC_P256 => Self::Other("ECDSA P-256"),
+            Some(oid) if oid == OID_NIST_EC_P384 => Self::Other("ECDSA P-384"),
+            Some(oid) if oid == OID_NIST_EC_P521 => Self::Other("ECDSA P-521"),
+            Some(oid) => Self::Unsupported(format!("the elliptic curve {}", oid.to_id_string())),
+            None => Self::Unsupported("an elliptic curve without a name".to_owned()),
         }
     }
 }
 
+/// The length of an unsigned number in big-endian bytes, without its leading zeros.
 fn bit_length(number: &[u8]) -> usize {
-    let significant = number
-        .iter()
-        .position(|byte| *byte != 0)
-        .map_or(&[][..], |first| &number[first..]);
-    match significant.first() {
-        Some(first) => significant.len() * 8 - first.leading_zeros() as usize,
-        None => 0,
-    }
+    let mut bytes = number.iter().skip_while(|byte| **byte == 0);
+    let bits = |first: &u8| 8 - first.leading_zeros() as usize;
+    bytes.next().map_or(0, bits) + bytes.count() * 8
 }

@@ -1,54 +1,55 @@
-//! A bundle together with its private key: for as long as it takes to check it and to write it.
+//! A bundle with its private key, which exists only while it is checked and written.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
 use zeroize::Zeroizing;
 
-use super::order::arranged;
+use super::certificate::Certificate;
+use super::chain::{FoundChain, FoundKey, arranged};
+use super::client_trust::ClientTrust;
+use super::error::{BundleError, Form};
+use super::key::PrivateKey;
+use super::keyless::Bundle;
 use super::pem::{self, Block, PemSource};
-use super::{
-    Bundle, BundleError, ClientTrust, Form, FoundChain, Part, PrivateKey, check_strength,
-    read_chain, the_one_key,
-};
+use super::piece::Piece;
 
-/// A bundle and its private key. Whoever only compares keeps [`KeyedBundle::bundle`]; the key is
-/// zeroed with this.
+/// A bundle and its private key, which is zeroed when this is dropped. To compare, [`KeyedBundle::bundle`] is enough.
 pub struct KeyedBundle {
     bundle: Arc<Bundle>,
     key: PrivateKey,
 }
 
 impl KeyedBundle {
-    /// Makes a bundle of the content of files: `chain` in order (`fullchain.pem`; or `cert.pem`,
+    /// Parses the content of files: `chain` in order (`fullchain.pem`; or `cert.pem`,
     /// then `chain.pem`), and the key file. A combined file is given as both. What needs no guess is set right
     /// ([`Bundle::set_right`]).
     ///
     /// # Errors
-    /// The first fault found; [`BundleError::class`] tells whether it may be half of a renewal.
+    /// The first fault found; [`BundleError::may_pass`] tells whether it may be half of a renewal.
     pub fn parse(chain: &[&[u8]], key: &[u8]) -> Result<Self, BundleError> {
         Self::read(chain, key, PemSource::Lineage)
     }
 
-    /// The same of files that a server loads as they are.
+    /// The same for files that a server loads as they are.
     ///
     /// # Errors
-    /// As well where that is so only once something was set right.
+    /// The same, and if the server would not load them until something is set right.
     pub fn loaded(chain: &[u8], key: &[u8]) -> Result<Self, BundleError> {
         let keyed = Self::read(&[chain], key, PemSource::Server)?;
         if keyed.set_right.iter().all(|right| right.loads_as_it_is()) {
             Ok(keyed)
         } else {
-            // The lines were read as they are.
+            // Lines cannot be the reason: these are read strictly here.
             Err(BundleError::LeafNotFirst)
         }
     }
 
     fn read(chain: &[&[u8]], key: &[u8], source: PemSource) -> Result<Self, BundleError> {
-        let key_file = pem::blocks(key, Part::Key, source);
-        let found = read_chain(chain, source).map_err(|error| match &key_file {
+        let key_file = pem::blocks(key, Piece::Key, source);
+        let found = FoundChain::read(chain, source).map_err(|error| match &key_file {
             Ok(key_file) if is_swapped(chain, &key_file.blocks, source) => BundleError::OtherForm {
-                part: Part::Certificate,
+                piece: Piece::Certificate,
                 form: Form::Swapped,
             },
             _ => error,
@@ -61,52 +62,51 @@ impl KeyedBundle {
         } = found;
         // A combined file is read twice.
         set_right.extend(key_file.set_right);
-        let own_keys = key_file.blocks.into_iter().filter_map(|block| match block {
-            Block::Key(kind, der) => Some((Part::Key, kind, der)),
-            Block::Certificate(_) | Block::Revocations(_) => None,
-        });
         let before = keys.len();
-        keys.extend(own_keys);
+        keys.extend(key_file.blocks.into_iter().filter_map(|block| match block {
+            Block::Key(der) => Some((Piece::Key, der)),
+            Block::Certificate(_) | Block::List(_) => None,
+        }));
         if keys.len() == before {
-            return Err(BundleError::NoKey);
+            return Err(NO_KEY);
         }
         let strong = check_strength(&certificates);
         let key = match the_one_key(keys) {
-            // A key that cannot be used is so for its certificate's reason, where that is known.
+            // What is wrong with its certificate says more.
             Err(error @ BundleError::UnusableKey { .. }) => {
                 return Err(strong.err().unwrap_or(error));
             }
             key => key?,
         };
         let arranged = match arranged(certificates, &key) {
-            // So is a link that cannot be checked.
+            // The same holds for a link that cannot be checked.
             Err(error @ BundleError::NotLinked { .. }) => {
                 return Err(strong.err().unwrap_or(error));
             }
             arranged => arranged?,
         };
-        check_strength([&arranged.leaf].into_iter().chain(&arranged.intermediates))?;
         set_right.extend(arranged.set_right);
-        let bundle = Arc::new(Bundle {
+        let bundle = Bundle {
             leaf: arranged.leaf,
             intermediates: arranged.intermediates,
             key: key.digest(),
-            companions: ClientTrust::default(),
+            client_trust: ClientTrust::default(),
             set_right,
-        });
+        };
+        check_strength(bundle.chain())?;
+        let bundle = Arc::new(bundle);
         Ok(Self { bundle, key })
     }
 
-    /// The same with these files beside it.
-    pub(crate) fn with(self, companions: ClientTrust) -> Self {
-        let bundle = Arc::unwrap_or_clone(self.bundle).with(companions);
+    pub(crate) fn with(self, client_trust: ClientTrust) -> Self {
+        let bundle = Arc::unwrap_or_clone(self.bundle).with(client_trust);
         Self {
             bundle: Arc::new(bundle),
             key: self.key,
         }
     }
 
-    /// All of it but the key.
+    /// Everything but the key.
     pub(crate) fn bundle(&self) -> &Arc<Bundle> {
         &self.bundle
     }
@@ -118,8 +118,10 @@ impl KeyedBundle {
 
     /// The chain, then the key: one file that serves as `ssl_cert_file` and `ssl_key_file`.
     pub(crate) fn combined_pem(&self) -> Zeroizing<Vec<u8>> {
-        let mut blocks = self.chain_blocks();
-        blocks.push(self.key_block());
+        let chain = self
+            .chain()
+            .map(|certificate| ("CERTIFICATE", certificate.der()));
+        let blocks: Vec<_> = chain.chain([self.key_block()]).collect();
         pem::encode(&blocks)
     }
 
@@ -142,12 +144,44 @@ impl std::fmt::Debug for KeyedBundle {
     }
 }
 
+pub(super) const NO_KEY: BundleError = BundleError::NoContent { piece: Piece::Key };
+
+/// What OpenSSL refuses to load, whatever the key is.
+fn check_strength<'a>(
+    certificates: impl IntoIterator<Item = &'a Certificate>,
+) -> Result<(), BundleError> {
+    for (position, certificate) in (1..).zip(certificates) {
+        if let (1, Some(algorithm)) = (position, certificate.public_key().unsupported()) {
+            let algorithm = algorithm.to_owned();
+            return Err(BundleError::UnsupportedLeaf { algorithm });
+        }
+        if let Some(weakness) = certificate.weakness() {
+            return Err(BundleError::Weak { position, weakness });
+        }
+    }
+    Ok(())
+}
+
+/// The private key, which may be there several times, in several encodings: the last one counts,
+/// which is the key file's own.
+fn the_one_key(keys: Vec<FoundKey>) -> Result<PrivateKey, BundleError> {
+    let mut chosen: Option<PrivateKey> = None;
+    for (piece, der) in keys {
+        let key = PrivateKey::load(der).ok_or(BundleError::UnusableKey { piece })?;
+        if chosen.is_some_and(|other| other.public() != key.public()) {
+            return Err(BundleError::TwoKeys);
+        }
+        chosen = Some(key);
+    }
+    chosen.ok_or(NO_KEY)
+}
+
 /// Whether the files hold each other's content: keys where certificates should be, and certificates in place of a key.
 fn is_swapped(chain: &[&[u8]], key_file: &[Block], source: PemSource) -> bool {
     let is_certificate = |block: &Block| matches!(block, Block::Certificate(_));
-    let is_key = |block: &Block| matches!(block, Block::Key(..));
+    let is_key = |block: &Block| matches!(block, Block::Key(_));
     let [first, ..] = chain else { return false };
-    let first = pem::blocks(first, Part::Certificate, source).map(|read| read.blocks);
+    let first = pem::blocks(first, Piece::Certificate, source).map(|read| read.blocks);
     let first = first.unwrap_or_default();
     let swapped = first.iter().any(is_key) && !first.iter().any(is_certificate);
     swapped && key_file.iter().any(is_certificate) && !key_file.iter().any(is_key)

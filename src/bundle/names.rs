@@ -1,4 +1,4 @@
-//! Whether a certificate is for the host that a client asks for, by libpq's rule.
+//! Whether a certificate covers the host that a client asks for, by libpq's rule.
 //!
 //! From 15 on libpq goes through the alternative names in their order: it compares a DNS name as
 //! text and an IP address as an address, and stops at the first that fits, or that it cannot use.
@@ -10,7 +10,6 @@ use std::net::IpAddr;
 
 use super::facts::{AlternativeName, CertificateFacts};
 
-/// By what a certificate covers a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ground {
     /// A DNS name among its alternative names.
@@ -21,7 +20,7 @@ pub(crate) enum Ground {
 }
 
 impl CertificateFacts {
-    /// By what the certificate covers `host`; `None` where libpq refuses it for that name.
+    /// By which name the certificate covers `host`; `None` if libpq rejects it for that host.
     pub(crate) fn covers(&self, host: &str) -> Option<Ground> {
         let address: Option<IpAddr> = host.parse().ok();
         let mut has_own_kind = false;
@@ -46,8 +45,7 @@ impl CertificateFacts {
         matches(common, host).then_some(Ground::CommonName)
     }
 
-    /// The names that it holds for, in its order: alternative names, and the common name where it
-    /// counts.
+    /// The names that it covers, in its order: alternative names, and the common name if it counts.
     pub(super) fn names(&self) -> Vec<String> {
         let alternative = self.alternative_names.iter().filter_map(|name| match name {
             AlternativeName::Dns(name) => Some(name.clone()),

@@ -2,16 +2,18 @@
 //!
 //! The lines are judged here, as strictly as OpenSSL's `SSL_CTX_use_certificate_chain_file`
 //! does, which Postgres calls: text between blocks is allowed, anything that looks like a block
-//! must be a sound one, also after a good leaf. Of a lineage's files, which are written anew, what is wrong
-//! with the lines alone is set right. Only sound blocks reach the decoder.
+//! must be a sound one, even after a good leaf. In a lineage's files, which are written anew, faults of the lines alone
+//! are set right. Only sound blocks reach the decoder.
 
 use std::collections::BTreeSet;
 
+use rustls::pki_types::PrivateKeyDer;
 use rustls_pemfile::Item;
-use zeroize::{Zeroize, Zeroizing};
+use x509_parser::asn1_rs::{Any, FromDer};
+use zeroize::Zeroizing;
 
-use super::error::{BundleError, Form, Part, PemFault};
-use super::key::KeyKind;
+use super::error::{BundleError, Form, PemFault};
+use super::piece::Piece;
 use super::set_right::SetRight;
 
 const BEGIN: &[u8] = b"-----BEGIN ";
@@ -21,30 +23,30 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PemSource {
-    /// A lineage's, of which a new one is made.
+    /// A lineage's file, of which a new one is made.
     Lineage,
-    /// A server's, which loads it as it is.
+    /// A file that a server loads as it is.
     Server,
 }
 
 /// A block that matters to a bundle. All others are checked for soundness and left out.
 pub(super) enum Block {
     Certificate(Vec<u8>),
-    Revocations(Vec<u8>),
-    Key(KeyKind, Zeroizing<Vec<u8>>),
+    List(Vec<u8>),
+    Key(Zeroizing<PrivateKeyDer<'static>>),
 }
 
 pub(super) struct Blocks {
-    /// Its blocks, in its order.
+    /// In the order of the file.
     pub(super) blocks: Vec<Block>,
     pub(super) set_right: BTreeSet<SetRight>,
 }
 
-/// The certificates and private keys of a file, in its order.
-pub(super) fn blocks(text: &[u8], part: Part, source: PemSource) -> Result<Blocks, BundleError> {
-    let other = |form| Err(BundleError::OtherForm { part, form });
+/// The certificates, CRLs and private keys of a file.
+pub(super) fn blocks(text: &[u8], piece: Piece, source: PemSource) -> Result<Blocks, BundleError> {
+    let other = |form| Err(BundleError::OtherForm { piece, form });
     if text.iter().all(u8::is_ascii_whitespace) {
-        return Err(BundleError::Empty { part });
+        return Err(BundleError::Empty { piece });
     }
     if let Some(form) = binary(text).or(escaped(text)) {
         return other(form);
@@ -52,32 +54,30 @@ pub(super) fn blocks(text: &[u8], part: Part, source: PemSource) -> Result<Block
     let mut reader = PemReader::new(source);
     let sections = reader
         .sections(text)
-        .map_err(|(fault, line)| BundleError::BrokenPem { part, fault, line })?;
+        .map_err(|(fault, line)| BundleError::BrokenPem { piece, fault, line })?;
     if sections.is_empty() {
         let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
         return match text.trim_ascii_start().first() {
             Some(b'<') => other(Form::Html),
-            _ => Err(BundleError::NoPem { part }),
+            _ => Err(BundleError::NoPem { piece }),
         };
     }
     let mut set_right = reader.set_right;
     let mut blocks = Vec::new();
     for section in &sections {
-        blocks.extend(section.block(part, &mut set_right)?);
+        blocks.extend(section.block(piece, &mut set_right)?);
     }
-    let is_chain = matches!(part, Part::Certificate | Part::Chain);
-    let is_missing = is_chain
-        && !blocks
-            .iter()
-            .any(|block| matches!(block, Block::Certificate(_)));
-    let in_place = sections.iter().find_map(PemSection::in_place_of_ours);
-    match in_place.filter(|_| is_missing) {
+    let is_certificate = |block: &Block| matches!(block, Block::Certificate(_));
+    let is_missing =
+        matches!(piece, Piece::Certificate | Piece::Chain) && !blocks.iter().any(is_certificate);
+    let instead = sections.iter().find_map(PemSection::instead_of_certificate);
+    match instead.filter(|_| is_missing) {
         Some(form) => other(form),
         None => Ok(Blocks { blocks, set_right }),
     }
 }
 
-/// What bytes are that are no text.
+/// What a file is that is not text.
 fn binary(text: &[u8]) -> Option<Form> {
     const SIGNED_DATA: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x02";
     match text {
@@ -106,38 +106,45 @@ fn binary(text: &[u8]) -> Option<Form> {
 
 /// Whether the ends of a block's lines are written out, as in a string of JSON.
 fn escaped(text: &[u8]) -> Option<Form> {
-    let places = text.windows(BEGIN.len()).enumerate();
-    let mut begins = places.filter(|(_, it)| *it == BEGIN).map(|(at, _)| at);
-    let is_escaped = |at: usize| {
-        let rest = &text[at + BEGIN.len()..];
-        let end = rest.windows(DASHES.len()).position(|bytes| bytes == DASHES);
-        let behind = end.and_then(|end| rest.get(end + DASHES.len()..));
-        behind.is_some_and(|bytes| bytes.starts_with(b"\\n") || bytes.starts_with(b"\\r\\n"))
-    };
-    begins.any(is_escaped).then_some(Form::Escaped)
+    let mut rest = text;
+    while let Some(begin) = position(rest, BEGIN) {
+        rest = &rest[begin + BEGIN.len()..];
+        let end = position(rest, DASHES)?;
+        let behind = &rest[end + DASHES.len()..];
+        if behind.starts_with(b"\\n") || behind.starts_with(b"\\r\\n") {
+            return Some(Form::Escaped);
+        }
+    }
+    None
 }
 
-/// One block as it stands in the file.
+fn position(text: &[u8], wanted: &[u8]) -> Option<usize> {
+    text.windows(wanted.len()).position(|bytes| bytes == wanted)
+}
+
+/// One block as it stands in the file, once it has ended.
 struct PemSection<'a> {
     label: &'a [u8],
     /// Its lines between BEGIN and END; nothing where they are ciphertext.
     body: Zeroizing<Vec<u8>>,
     encrypted: bool,
+    /// Where it begins, counted from 1.
     line: usize,
+    base64: Base64,
 }
 
 impl PemSection<'_> {
     fn block(
         &self,
-        part: Part,
+        piece: Piece,
         set_right: &mut BTreeSet<SetRight>,
     ) -> Result<Option<Block>, BundleError> {
         if self.encrypted || self.label == b"ENCRYPTED PRIVATE KEY" {
-            return Err(BundleError::EncryptedKey { part });
+            return Err(BundleError::EncryptedKey { piece });
         }
         let decoded = |label: &[u8]| {
             decode(&self.text(label)).ok_or(BundleError::BrokenPem {
-                part,
+                piece,
                 fault: PemFault::BadBase64,
                 line: self.line,
             })
@@ -145,9 +152,9 @@ impl PemSection<'_> {
         match self.label {
             b"CERTIFICATE" | b"X509 CRL" | b"PRIVATE KEY" | b"RSA PRIVATE KEY"
             | b"EC PRIVATE KEY" => decoded(self.label).map(Some),
-            // OpenSSL reads these like the other, and says of the first whom it trusts: in a CA file that counts.
+            // OpenSSL reads these like the others; the first may say what it is trusted for, which counts in a CA file.
             b"TRUSTED CERTIFICATE" | b"X509 CERTIFICATE"
-                if !matches!(part, Part::Authorities | Part::Revocations) =>
+                if !matches!(piece, Piece::Ca | Piece::Crl) =>
             {
                 set_right.insert(SetRight::Label);
                 Ok(Some(match decoded(b"CERTIFICATE")? {
@@ -156,19 +163,19 @@ impl PemSection<'_> {
                 }))
             }
             b"TRUSTED CERTIFICATE" | b"X509 CERTIFICATE" => {
-                Err(BundleError::UncommonCertificate { part })
+                Err(BundleError::UncommonCertificate { piece })
             }
             b"OPENSSH PRIVATE KEY" => Err(BundleError::OtherForm {
-                part,
+                piece,
                 form: Form::OpensshKey,
             }),
-            label if label.ends_with(b"PRIVATE KEY") => Err(BundleError::UnusableKey { part }),
+            label if label.ends_with(b"PRIVATE KEY") => Err(BundleError::UnusableKey { piece }),
             _ => Ok(None),
         }
     }
 
-    /// What it is, where it may be what is there in place of a certificate.
-    fn in_place_of_ours(&self) -> Option<Form> {
+    /// What it is, where it may be there instead of a certificate.
+    fn instead_of_certificate(&self) -> Option<Form> {
         match self.label {
             b"PKCS7" | b"CMS" | b"PKCS #7 SIGNED DATA" => Some(Form::Pkcs7),
             b"CERTIFICATE REQUEST" | b"NEW CERTIFICATE REQUEST" => Some(Form::Request),
@@ -176,67 +183,39 @@ impl PemSection<'_> {
         }
     }
 
-    /// It alone, with this label.
+    /// The block alone, with this label.
     fn text(&self, label: &[u8]) -> Zeroizing<Vec<u8>> {
         let line = |kind: &[u8]| [kind, label, DASHES, b"\n"].concat();
         Zeroizing::new([line(BEGIN), self.body.to_vec(), line(END)].concat())
     }
 }
 
-/// The first element of DER, without what OpenSSL writes behind a trusted certificate; all of what is none.
+/// The first element of DER, without what OpenSSL appends to a trusted certificate.
 fn first_element(mut der: Vec<u8>) -> Vec<u8> {
-    let length = match der.as_slice() {
-        [0x30, short @ 0..=0x7f, ..] => Some(2 + usize::from(*short)),
-        [0x30, 0x81, length, ..] => Some(3 + usize::from(*length)),
-        [0x30, 0x82, high, low, ..] => Some(4 + usize::from(u16::from_be_bytes([*high, *low]))),
-        _ => None,
-    };
-    if let Some(length) = length {
-        der.truncate(length);
-    }
+    let behind = Any::from_der(&der).map_or(0, |(behind, _)| behind.len());
+    der.truncate(der.len() - behind);
     der
 }
 
-/// The only use of rustls-pemfile: one sound block to its DER. `None` where the decoder finds
-/// something else in it.
+/// The only use of rustls-pemfile: one sound block to its DER. `None` where the decoder finds something else in it.
 fn decode(text: &[u8]) -> Option<Block> {
     let (item, _rest) = rustls_pemfile::read_one_from_slice(text).ok()??;
+    let key = |der: PrivateKeyDer<'static>| Block::Key(Zeroizing::new(der));
     match item {
         Item::X509Certificate(der) => Some(Block::Certificate(der.to_vec())),
-        Item::Crl(der) => Some(Block::Revocations(der.to_vec())),
-        Item::Pkcs8Key(mut key) => {
-            let der = Zeroizing::new(key.secret_pkcs8_der().to_vec());
-            key.zeroize();
-            Some(Block::Key(KeyKind::Pkcs8, der))
-        }
-        Item::Pkcs1Key(mut key) => {
-            let der = Zeroizing::new(key.secret_pkcs1_der().to_vec());
-            key.zeroize();
-            Some(Block::Key(KeyKind::Pkcs1, der))
-        }
-        Item::Sec1Key(mut key) => {
-            let der = Zeroizing::new(key.secret_sec1_der().to_vec());
-            key.zeroize();
-            Some(Block::Key(KeyKind::Sec1, der))
-        }
+        Item::Crl(der) => Some(Block::List(der.to_vec())),
+        Item::Pkcs8Key(der) => Some(key(der.into())),
+        Item::Pkcs1Key(der) => Some(key(der.into())),
+        Item::Sec1Key(der) => Some(key(der.into())),
         _ => None,
     }
-}
-
-/// A block that has begun and not yet ended.
-struct OpenSection<'a> {
-    label: &'a [u8],
-    body: Zeroizing<Vec<u8>>,
-    line: usize,
-    encrypted: bool,
-    base64: Base64,
 }
 
 /// Takes a file apart into its blocks.
 struct PemReader<'a> {
     source: PemSource,
     found: Vec<PemSection<'a>>,
-    open: Option<OpenSection<'a>>,
+    open: Option<PemSection<'a>>,
     set_right: BTreeSet<SetRight>,
 }
 
@@ -281,7 +260,7 @@ impl<'a> PemReader<'a> {
         if self.open.is_none()
             && let Some(rest) = line.strip_prefix(BYTE_ORDER_MARK)
         {
-            // As OpenSSL, at the beginning of a file and of each part that was appended.
+            // OpenSSL skips it too, at the beginning of a file and of each part that was appended.
             if rest.starts_with(BEGIN) {
                 self.set_right.insert(SetRight::ByteOrderMark);
                 line = rest;
@@ -312,9 +291,6 @@ impl<'a> PemReader<'a> {
 
     /// Where a line must be cut so that a block's first or last line stands alone.
     fn cut(&self, line: &[u8]) -> Option<usize> {
-        let position = |text: &[u8], wanted: &[u8]| {
-            text.windows(wanted.len()).position(|bytes| bytes == wanted)
-        };
         let kind = match self.open {
             None => BEGIN,
             Some(_) => END,
@@ -350,7 +326,7 @@ fn outside<'a>(
     raw: &[u8],
     line: &'a [u8],
     number: usize,
-) -> Result<Option<OpenSection<'a>>, PemFault> {
+) -> Result<Option<PemSection<'a>>, PemFault> {
     if line.starts_with(END) {
         return Err(PemFault::StrayEnd);
     }
@@ -359,7 +335,7 @@ fn outside<'a>(
             .strip_suffix(DASHES)
             .filter(|label| is_label(label))
             .ok_or(PemFault::BadBegin)?;
-        return Ok(Some(OpenSection {
+        return Ok(Some(PemSection {
             label,
             body: Zeroizing::default(),
             line: number,
@@ -381,10 +357,10 @@ fn is_label(label: &[u8]) -> bool {
             .all(|byte| byte.is_ascii_alphanumeric() || b" #._/".contains(byte))
 }
 
-impl<'a> OpenSection<'a> {
+impl PemSection<'_> {
     fn body(&mut self, line: &[u8]) -> Result<(), PemFault> {
         if self.encrypted {
-            // Headers, an empty line, ciphertext: refused as a whole, so only its end matters.
+            // Headers, an empty line, ciphertext: the block is refused as a whole, so only its end matters.
             return Ok(());
         }
         if line.starts_with(b"Proc-Type:") && line.ends_with(b"ENCRYPTED") {
@@ -401,7 +377,7 @@ impl<'a> OpenSection<'a> {
         Ok(())
     }
 
-    fn ended(self, line: &[u8]) -> Result<PemSection<'a>, PemFault> {
+    fn ended(self, line: &[u8]) -> Result<Self, PemFault> {
         let label = line
             .strip_prefix(END)
             .and_then(|rest| rest.strip_suffix(DASHES));
@@ -411,16 +387,11 @@ impl<'a> OpenSection<'a> {
         if !self.encrypted {
             self.base64.finish()?;
         }
-        Ok(PemSection {
-            label: self.label,
-            body: self.body,
-            encrypted: self.encrypted,
-            line: self.line,
-        })
+        Ok(self)
     }
 }
 
-/// The form of base64, as OpenSSL wants it: whole groups of four, padding at the end alone.
+/// The form of base64 that OpenSSL requires: whole groups of four, padding at the end alone.
 #[derive(Default)]
 struct Base64 {
     digits: usize,
@@ -465,6 +436,12 @@ pub(super) fn encode(blocks: &[(&str, &[u8])]) -> Zeroizing<Vec<u8>> {
     }
     text.truncate(at);
     text
+}
+
+/// The same of blocks that hold no key.
+pub(super) fn encode_public<'a>(label: &str, ders: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    let blocks: Vec<_> = ders.into_iter().map(|der| (label, der)).collect();
+    std::mem::take(&mut *encode(&blocks))
 }
 
 fn encoded(label: &str, der: &[u8]) -> usize {

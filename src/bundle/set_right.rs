@@ -1,8 +1,8 @@
-//! What is set right on the way from a lineage's files to a bundle, since no guess is needed for it.
+//! What is set right in a lineage's files when they become a bundle, since it needs no guess.
 
 use std::fmt;
 
-/// One kind of fault that is not in what is installed.
+/// A fault of the files that is not in what is installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum SetRight {
     /// The leaf was not the first certificate.
@@ -17,19 +17,14 @@ pub(crate) enum SetRight {
     ByteOrderMark,
     /// Blocks were not on lines of their own, or their lines began with blanks, were empty, or ended as on an old Mac.
     Lines,
-    /// A block was labelled as OpenSSL alone does it.
+    /// A block had a label that only OpenSSL uses.
     Label,
 }
 
 impl SetRight {
-    /// Whether OpenSSL loads a file that has this fault, as it is.
+    /// Whether OpenSSL loads a file with this fault.
     pub(super) fn loads_as_it_is(self) -> bool {
-        match self {
-            Self::LeafFirst | Self::Lines => false,
-            Self::Order | Self::Once | Self::StrangersOut | Self::ByteOrderMark | Self::Label => {
-                true
-            }
-        }
+        !matches!(self, Self::LeafFirst | Self::Lines)
     }
 }
 

@@ -1,9 +1,10 @@
-//! Whether one certificate signed another, or a list of revocations.
+//! Whether one certificate signed another, or a CRL.
 //!
 //! x509-parser verifies RSA, RSA-PSS, Ed25519 and ECDSA on P-256 and P-384 with SHA-256 and
 //! SHA-384; the rest of ECDSA is done here with the same library beneath.
 
 use aws_lc_rs::signature::{self, UnparsedPublicKey, VerificationAlgorithm};
+use x509_parser::asn1_rs::BitString;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::error::X509Error;
 use x509_parser::oid_registry::{
@@ -14,7 +15,8 @@ use x509_parser::oid_registry::{
 };
 use x509_parser::revocation_list::CertificateRevocationList;
 use x509_parser::signature_algorithm::RsaSsaPssParams;
-use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo};
+use x509_parser::verify::verify_signature;
+use x509_parser::x509::{AlgorithmIdentifier, SubjectPublicKeyInfo, X509Name};
 
 use super::error::LinkError;
 
@@ -23,61 +25,57 @@ pub(super) fn check(
     issuer: &X509Certificate<'_>,
     child: &X509Certificate<'_>,
 ) -> Result<(), LinkError> {
-    if issuer.subject().as_raw() != child.issuer().as_raw() {
-        return Err(LinkError::IssuerMismatch);
-    }
-    let signed = Signed {
+    Signed {
+        issuer: child.issuer(),
         with: &child.signature_algorithm,
-        value: &child.signature_value.data,
+        value: &child.signature_value,
         content: child.tbs_certificate.as_ref(),
-    };
-    signed.by(issuer, || child.verify_signature(Some(issuer.public_key())))
+    }
+    .check(issuer)
 }
 
-/// The same of a list of revocations.
-pub(super) fn check_revocations(
+/// The same of a CRL.
+pub(super) fn check_list(
     issuer: &X509Certificate<'_>,
     list: &CertificateRevocationList<'_>,
 ) -> Result<(), LinkError> {
-    if issuer.subject().as_raw() != list.issuer().as_raw() {
-        return Err(LinkError::IssuerMismatch);
-    }
-    let signed = Signed {
+    Signed {
+        issuer: list.issuer(),
         with: &list.signature_algorithm,
-        value: &list.signature_value.data,
+        value: &list.signature_value,
         content: list.tbs_cert_list.as_ref(),
-    };
-    signed.by(issuer, || list.verify_signature(issuer.public_key()))
+    }
+    .check(issuer)
 }
 
-/// What was signed, and how.
+/// What was signed, by whom, and how.
 struct Signed<'a> {
+    issuer: &'a X509Name<'a>,
     with: &'a AlgorithmIdentifier<'a>,
-    value: &'a [u8],
+    value: &'a BitString<'a>,
     content: &'a [u8],
 }
 
 impl Signed<'_> {
-    /// Whether `issuer`'s key made the signature; `usual` asks x509-parser.
-    fn by(
-        &self,
-        issuer: &X509Certificate<'_>,
-        usual: impl FnOnce() -> Result<(), X509Error>,
-    ) -> Result<(), LinkError> {
-        let unsupported = || LinkError::Unsupported {
-            algorithm: self.with.algorithm.to_id_string(),
+    fn check(&self, issuer: &X509Certificate<'_>) -> Result<(), LinkError> {
+        if issuer.subject().as_raw() != self.issuer.as_raw() {
+            return Err(LinkError::IssuerMismatch);
+        }
+        let key = issuer.public_key();
+        let verified = if has_unusual_pss_parameters(self.with) {
+            Err(X509Error::SignatureUnsupportedAlgorithm)
+        } else if let Some(algorithm) = beyond_x509_parser(key, self.with) {
+            UnparsedPublicKey::new(algorithm, &key.subject_public_key.data)
+                .verify(self.content, &self.value.data)
+                .map_err(|_| X509Error::SignatureVerificationError)
+        } else {
+            verify_signature(key, self.with, self.value, self.content)
         };
-        if has_unusual_pss_parameters(self.with) {
-            return Err(unsupported());
-        }
-        if let Some(algorithm) = beyond_x509_parser(issuer.public_key(), self.with) {
-            return UnparsedPublicKey::new(algorithm, &issuer.public_key().subject_public_key.data)
-                .verify(self.content, self.value)
-                .map_err(|_| LinkError::BadSignature);
-        }
-        usual().map_err(|error| match error {
+        verified.map_err(|error| match error {
             X509Error::SignatureVerificationError => LinkError::BadSignature,
-            _ => unsupported(),
+            _ => LinkError::Unsupported {
+                algorithm: self.with.algorithm.to_id_string(),
+            },
         })
     }
 }
@@ -87,57 +85,62 @@ fn beyond_x509_parser(
     key: &SubjectPublicKeyInfo<'_>,
     signed_with: &AlgorithmIdentifier<'_>,
 ) -> Option<&'static dyn VerificationAlgorithm> {
+    let known: [(_, _, &dyn VerificationAlgorithm); 5] = [
+        (
+            OID_EC_P256,
+            OID_SIG_ECDSA_WITH_SHA512,
+            &signature::ECDSA_P256_SHA512_ASN1,
+        ),
+        (
+            OID_NIST_EC_P384,
+            OID_SIG_ECDSA_WITH_SHA512,
+            &signature::ECDSA_P384_SHA512_ASN1,
+        ),
+        (
+            OID_NIST_EC_P521,
+            OID_SIG_ECDSA_WITH_SHA512,
+            &signature::ECDSA_P521_SHA512_ASN1,
+        ),
+        (
+            OID_NIST_EC_P521,
+            OID_SIG_ECDSA_WITH_SHA384,
+            &signature::ECDSA_P521_SHA384_ASN1,
+        ),
+        (
+            OID_NIST_EC_P521,
+            OID_SIG_ECDSA_WITH_SHA256,
+            &signature::ECDSA_P521_SHA256_ASN1,
+        ),
+    ];
     let curve = key.algorithm.parameters.as_ref()?.as_oid().ok()?;
-    let digest = &signed_with.algorithm;
-    if *digest == OID_SIG_ECDSA_WITH_SHA512 {
-        if curve == OID_EC_P256 {
-            return Some(&signature::ECDSA_P256_SHA512_ASN1);
-        }
-        if curve == OID_NIST_EC_P384 {
-            return Some(&signature::ECDSA_P384_SHA512_ASN1);
-        }
-    }
-    if curve != OID_NIST_EC_P521 {
-        return None;
-    }
-    if *digest == OID_SIG_ECDSA_WITH_SHA512 {
-        Some(&signature::ECDSA_P521_SHA512_ASN1)
-    } else if *digest == OID_SIG_ECDSA_WITH_SHA384 {
-        Some(&signature::ECDSA_P521_SHA384_ASN1)
-    } else if *digest == OID_SIG_ECDSA_WITH_SHA256 {
-        Some(&signature::ECDSA_P521_SHA256_ASN1)
-    } else {
-        None
-    }
+    let mut known = known.into_iter();
+    let (.., algorithm) =
+        known.find(|(on, digest, _)| *on == curve && *digest == signed_with.algorithm)?;
+    Some(algorithm)
+}
+
+/// What RSA-PSS was used with; none where that cannot be read.
+fn pss_parameters<'a>(signed_with: &'a AlgorithmIdentifier<'a>) -> Option<RsaSsaPssParams<'a>> {
+    RsaSsaPssParams::try_from(signed_with.parameters.as_ref()?).ok()
 }
 
 /// The verifier expects a salt as long as the digest (RFC 8446, 4.2.3); another length is one
 /// that cannot be checked, not a bad signature.
 fn has_unusual_pss_parameters(signed_with: &AlgorithmIdentifier<'_>) -> bool {
-    if signed_with.algorithm != OID_PKCS1_RSASSAPSS {
-        return false;
-    }
-    let Some(parameters) = signed_with
-        .parameters
-        .as_ref()
-        .and_then(|any| RsaSsaPssParams::try_from(any).ok())
-    else {
-        return true;
+    let lengths = [
+        (OID_NIST_HASH_SHA256, 32),
+        (OID_NIST_HASH_SHA384, 48),
+        (OID_NIST_HASH_SHA512, 64),
+    ];
+    let is_usual = |used: RsaSsaPssParams<'_>| {
+        let salt = (used.hash_algorithm_oid().clone(), used.salt_length());
+        lengths.contains(&salt)
     };
-    let digest = parameters.hash_algorithm_oid();
-    let digest_length = if *digest == OID_NIST_HASH_SHA256 {
-        32
-    } else if *digest == OID_NIST_HASH_SHA384 {
-        48
-    } else if *digest == OID_NIST_HASH_SHA512 {
-        64
-    } else {
-        return true;
-    };
-    parameters.salt_length() != digest_length
+    signed_with.algorithm == OID_PKCS1_RSASSAPSS
+        && !pss_parameters(signed_with).is_some_and(is_usual)
 }
 
-/// The name of a digest that OpenSSL 3 refuses in a certificate's signature.
+/// The name of a digest that OpenSSL 3 rejects in a certificate's signature.
 pub(super) fn weak_digest(signed_with: &AlgorithmIdentifier<'_>) -> Option<&'static str> {
     // RFC 3279, 2.2.3: ecdsa-with-SHA1, which the registry does not have.
     const ECDSA_WITH_SHA1: &str = "1.2.840.10045.4.1";
@@ -145,15 +148,10 @@ pub(super) fn weak_digest(signed_with: &AlgorithmIdentifier<'_>) -> Option<&'sta
     if *oid == OID_PKCS1_MD5WITHRSAENC || *oid == OID_MD5_WITH_RSA {
         return Some("MD5");
     }
-    let pss_with_sha1 = *oid == OID_PKCS1_RSASSAPSS
-        && signed_with
-            .parameters
-            .as_ref()
-            .and_then(|any| RsaSsaPssParams::try_from(any).ok())
-            .is_some_and(|parameters| *parameters.hash_algorithm_oid() == OID_HASH_SHA1);
-    (pss_with_sha1
-        || *oid == OID_PKCS1_SHA1WITHRSA
+    let by_sha1 = |used: RsaSsaPssParams<'_>| *used.hash_algorithm_oid() == OID_HASH_SHA1;
+    let is_sha1 = *oid == OID_PKCS1_SHA1WITHRSA
         || *oid == OID_SHA1_WITH_RSA
-        || oid.to_id_string() == ECDSA_WITH_SHA1)
-        .then_some("SHA-1")
+        || oid.to_id_string() == ECDSA_WITH_SHA1
+        || *oid == OID_PKCS1_RSASSAPSS && pss_parameters(signed_with).is_some_and(by_sha1);
+    is_sha1.then_some("SHA-1")
 }

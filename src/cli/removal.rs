@@ -4,14 +4,12 @@
 //! a removal must not fail for it. It changes nothing except, with `--remember`, the list of servers that a later purge
 //! checks.
 
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anstyle::Style;
 use jiff::Timestamp;
-use rustix::fs::{Mode, OFlags};
 use serde::Serialize;
 use tokio::task::JoinSet;
 
@@ -19,6 +17,9 @@ use super::page::Page;
 use super::{Exit, Failure, print, print_json, prober};
 use crate::bundle::Bundle;
 use crate::config::{self, Config, ConfigError};
+use crate::host::directory::{ReachError, open_directory};
+use crate::host::file::Links;
+use crate::host::slot::FileSlot;
 use crate::report::day;
 use crate::report::view::VERSION;
 use crate::server::files::Installed;
@@ -215,20 +216,13 @@ fn configured_in(home: PathBuf, server: &Server) -> Vec<PathBuf> {
 
 /// Writes the list. The directory may belong to another user, so no link in it is followed.
 fn remember(state: &Path, instances: &[Left]) -> std::io::Result<()> {
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = match rustix::fs::open(state, flags, Mode::empty()) {
+    let directory = match open_directory(state, Links::Refused) {
         // Nothing was ever installed there.
-        Err(rustix::io::Errno::NOENT) => return Ok(()),
-        other => other?,
+        Err(error) if error.is_absence() => return Ok(()),
+        opened => opened.map_err(ReachError::into_io)?,
     };
-    match rustix::fs::unlinkat(&directory, SERVERS, rustix::fs::AtFlags::empty()) {
-        Ok(()) | Err(rustix::io::Errno::NOENT) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let list = rustix::fs::openat(&directory, SERVERS, flags, Mode::from_raw_mode(0o600))?;
-    let mut list = std::fs::File::from(list);
-    list.write_all(&listed(instances))
+    let slot = FileSlot::new(directory, &state.join(SERVERS)).map_err(ReachError::into_io)?;
+    Ok(slot.replace(&listed(instances), 0o600, None)?)
 }
 
 /// One path per line; one that contains a newline is left out.

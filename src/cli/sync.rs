@@ -13,10 +13,11 @@ use crate::config::{Config, InstanceConfig};
 use crate::deploy::plan::{Intent, Readiness};
 use crate::deploy::state::State;
 use crate::deploy::{Keeper, LOCK_PATIENCE, Reconciled, SyncOutcome};
+use crate::host::look::is_same_file;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{Spec, Tracked};
 use crate::problem::Problem;
-use crate::server::{Instance, same_file};
+use crate::server::Instance;
 
 pub(super) const MANUAL: Manual = Manual {
     command: "sync",
@@ -222,7 +223,11 @@ fn is_of(instance: &InstanceConfig, lineage: &Path) -> bool {
         return true;
     }
     let is_name = lineage.components().count() == 1 && lineage.is_relative();
-    !is_name && own.candidates.iter().any(|path| same_file(path, lineage))
+    !is_name
+        && own
+            .candidates
+            .iter()
+            .any(|path| is_same_file(path, lineage))
 }
 
 /// A line for each requested lineage that none of the `chosen` instances uses.

@@ -11,8 +11,8 @@ use anstyle::Style;
 use super::page::Page;
 use super::{Exit, Failure, load, print};
 use crate::config::{self, Config};
-use crate::server::same_file;
-use crate::server::settings::tls_settings;
+use crate::host::look::is_same_file;
+use crate::server::program::tls_settings;
 use crate::setup::SetupServer;
 use crate::text::CommandLine;
 
@@ -25,7 +25,7 @@ pub(super) struct UpgradedArguments {
 pub(super) async fn upgraded(file: &Path, wanted: &UpgradedArguments) -> Result<Exit, Failure> {
     let config = load(file)?;
     let data = &wanted.data_directory;
-    let is_covered = |instance: &config::InstanceConfig| same_file(instance.home(), data);
+    let is_covered = |instance: &config::InstanceConfig| is_same_file(instance.home(), data);
     if config.instances.is_empty() || config.instances.iter().any(is_covered) {
         return Ok(Exit::Well);
     }
@@ -41,7 +41,7 @@ async fn predecessor(config: &Config, data: &Path) -> Option<config::InstanceCon
     let settings = settings.await.ok().filter(|settings| settings.on)?;
     let is_its = |instance: &&config::InstanceConfig| {
         instance.cert_file == settings.cert_file
-            || same_file(&instance.cert_file, &settings.cert_file)
+            || is_same_file(&instance.cert_file, &settings.cert_file)
     };
     config.instances.iter().find(is_its).cloned()
 }

@@ -1,7 +1,7 @@
 //! Where a server listens: a host and a port.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 use rustls::pki_types::ServerName;
@@ -34,6 +34,28 @@ pub enum AddressError {
     /// A path was given, as of a Unix socket, over which PostgreSQL does not speak TLS.
     #[error("it is a path, and PostgreSQL speaks no TLS over Unix sockets")]
     Socket,
+}
+
+impl Address {
+    /// Where this host reaches a server that listens at `listen`, best first: an address that stands for all is reached
+    /// over loopback, and so are `*` and no address at all, which stand for both families.
+    pub(crate) fn from_listen(listen: &str, port: u16) -> Vec<Address> {
+        let all = matches!(listen, "" | "*");
+        let ip: Option<IpAddr> = listen.parse().ok();
+        let (v4, v6) = (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED);
+        let mut hosts = Vec::new();
+        if all || ip == Some(v4.into()) {
+            hosts.push(Ipv4Addr::LOCALHOST.to_string());
+        }
+        if all || ip == Some(v6.into()) {
+            hosts.push(Ipv6Addr::LOCALHOST.to_string());
+        }
+        if hosts.is_empty() {
+            hosts.push(listen.to_owned());
+        }
+        let address = |host| Address { host, port };
+        hosts.into_iter().map(address).collect()
+    }
 }
 
 impl FromStr for Address {

@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
-use crate::bundle::Thresholds;
+use crate::bundle::{Thresholds, TrustFiles};
 
 pub use address::Address;
 pub(crate) use conflicts::SHARED;
@@ -394,15 +394,26 @@ impl InstanceConfig {
         self.cert_file == self.key_file
     }
 
+    /// The CA and CRL files that are installed with its certificate.
+    pub(crate) fn trust_files(&self) -> TrustFiles<Option<&Companion>> {
+        TrustFiles {
+            ca: self.ca.as_ref(),
+            crl: self.crl.as_ref(),
+        }
+    }
+
     /// Every file that is installed for it, each once: certificate, key, CA file, CRL file.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Path> {
         let key = (!self.single_file()).then_some(&self.key_file);
-        let companions = [&self.ca, &self.crl].into_iter().flatten();
-        let companions = companions.map(|companion| companion.file.as_path());
+        let trust_files = self.trust_files();
+        let trust_files: Vec<&Path> = trust_files
+            .present()
+            .map(|(_, found)| found.file.as_path())
+            .collect();
         [self.cert_file.as_path()]
             .into_iter()
             .chain(key.map(PathBuf::as_path))
-            .chain(companions)
+            .chain(trust_files)
     }
 
     /// What kind of server it is.

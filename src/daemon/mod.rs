@@ -174,7 +174,7 @@ impl Generation {
             let key = (
                 spec.candidates.clone(),
                 instance.files.clone().map(|f| (f.chain, f.key)),
-                [spec.ca.clone(), spec.crl.clone()],
+                spec.trust_files.clone(),
             );
             let name = spec.name.clone();
             let (source, to) = published

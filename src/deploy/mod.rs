@@ -337,9 +337,8 @@ impl Keeper {
         match self.loaded {
             Some((of, at)) if of == run => at,
             _ => match sight.server.process() {
-                Some(Process::PgBouncer(pgbouncer)) => pgbouncer.began(),
-                Some(Process::Patroni(patroni)) => patroni.began(),
-                _ => self.instance.started(run),
+                Some(Process::Postmaster(_)) | None => self.instance.started(run),
+                Some(other) => other.began(),
             },
         }
     }

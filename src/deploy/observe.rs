@@ -12,13 +12,14 @@ use super::standards::{Clock, Standards, depends_on_roots};
 use super::state::Observation;
 use crate::bundle::Bundle;
 use crate::config::{Address, Verify};
+use crate::host::privilege::as_user;
 use crate::lineage::Source;
 use crate::problem::Problem;
 use crate::server::mounts::pinned_by;
 use crate::server::probe::{AskedName, Served, Shown};
 use crate::server::process::Process;
 use crate::server::settings::{SettingsError, TlsSettings};
-use crate::server::{InstanceError, InstanceSnapshot, Purpose, Server, Unseen, as_server};
+use crate::server::{InstanceError, InstanceSnapshot, Purpose, Server, Unseen};
 use crate::trust::Needed;
 
 impl Keeper {
@@ -207,7 +208,7 @@ impl Keeper {
         sight: &InstanceSnapshot,
     ) -> Vec<Problem> {
         let config = self.instance.config.clone();
-        let looked = as_server(sight.targets.server, move || {
+        let looked = as_user(sight.targets.server, move || {
             settings.faults_elsewhere(&config)
         });
         looked.await.unwrap_or_default()

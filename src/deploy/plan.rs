@@ -82,15 +82,10 @@ pub(crate) fn readiness(
             Refusal::NotYetValid { not_before: at } if alive.is_some() => {
                 Readiness::Later { at, problem }
             }
-            Refusal::Companion(refusal) => Readiness::Refused {
+            refusal => Readiness::Refused {
                 problem,
                 at: refusal.until(),
             },
-            Refusal::NotYetValid { not_before } => Readiness::Refused {
-                problem,
-                at: Some(not_before),
-            },
-            _ => Readiness::Refused { problem, at: None },
         };
     }
     let needed = needed_of(bundle);
@@ -124,7 +119,7 @@ pub(crate) fn readiness(
             };
         }
     }
-    let mut beside = installed.companions().ends(clock.now);
+    let mut beside = installed.client_trust().ends(clock.now);
     let critical = needed_of(installed).expiry(clock.now, config.expiry) >= Expiry::Critical
         || beside.any(|end| end.expiry >= Expiry::Critical);
     let at = clock.after(changed, config.delay);
@@ -143,11 +138,8 @@ pub(crate) fn readiness(
 
 /// That clients would refuse what the lineage holds, whatever they trust.
 fn refused_by_clients(config: &config::InstanceConfig, fault: &Fault) -> Problem {
-    let what = format!(
-        "lineage {}: clients would reject it: {}",
-        config.lineage.name, fault.why
-    );
-    Problem::new(what, &fault.mend)
+    let subject = format!("lineage {}: clients would reject it", config.lineage.name);
+    fault.problem.clone().about(subject)
 }
 
 /// Why clients would not get in with `bundle` who may have got in with what is `installed`, where nobody

@@ -4,7 +4,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
-use crate::bundle::{Fingerprint, Warning};
+use crate::bundle::Fingerprint;
 use crate::lineage::Source;
 use crate::server::InstanceSnapshot;
 
@@ -36,12 +36,8 @@ pub(super) fn oddities(source: &Source, sight: &InstanceSnapshot) -> Vec<Remark>
     let (Some(new), Some(old)) = (source.bundle(), sight.look.installed.bundle()) else {
         return Vec::new();
     };
-    let mut told: Vec<String> = new
-        .warnings_against(old)
-        .iter()
-        .chain(&new.warnings(Timestamp::now()))
-        .map(Warning::to_string)
-        .collect();
+    let warnings = new.warnings(old, Timestamp::now());
+    let mut told: Vec<String> = warnings.iter().map(ToString::to_string).collect();
     if new.shorter_than(old) {
         told.push("its chain is shorter than the installed one of the same issuer".into());
     }

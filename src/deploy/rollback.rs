@@ -82,7 +82,7 @@ fn way(
         ));
     }
     if let Some(fault) = Needed::of_bundle(&previous, roots, now).faults.first() {
-        let why = &fault.why;
+        let why = &fault.problem.what;
         return Err(Problem::new(
             format!(
                 "the previous bundle, {short}: clients would reject it: {why}; the installed files stay"

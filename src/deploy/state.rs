@@ -437,7 +437,7 @@ impl Observation {
     }
 
     /// In what the installed files differ from the source.
-    fn difference<'a>(&self, installed: &Bundle, config: &'a config::InstanceConfig) -> String {
+    fn difference(&self, installed: &Bundle, config: &config::InstanceConfig) -> String {
         let sight = self.sight.as_ref().ok();
         let fault = sight.and_then(|snapshot| snapshot.look.companions_fault.clone());
         let same_pair = self
@@ -447,24 +447,19 @@ impl Observation {
         if let (true, Some(fault)) = (same_pair, fault) {
             return fault;
         }
-        let source = self.source.bundle().map(|bundle| bundle.companions());
-        let mine = installed.companions();
-        let same_ca = source.is_some_and(|trust| trust.ca_pem() == mine.ca_pem());
-        let same_crl = source.is_some_and(|client_trust| client_trust.crl_pem() == mine.crl_pem());
+        let source = self.source.bundle().map(|bundle| bundle.client_trust());
+        let is_same = |piece| {
+            source.is_some_and(|trust| trust.pem(piece) == installed.client_trust().pem(piece))
+        };
         let pair = (!same_pair).then(|| {
             let lineage = format!("lineage {}", config.lineage.name);
             (&config.cert_file, lineage)
         });
-        let companion = |same: bool, it: &'a Option<config::Companion>| {
-            let it = it.as_ref().filter(|_| !same)?;
-            Some((&it.file, it.source.display().to_string()))
-        };
-        let differing = [
-            pair,
-            companion(same_ca, &config.ca),
-            companion(same_crl, &config.crl),
-        ];
-        let each = differing.into_iter().flatten();
+        let trust_files = config.trust_files();
+        let differing = trust_files.present().filter(|(piece, _)| !is_same(*piece));
+        let differing =
+            differing.map(|(_, found)| (&found.file, found.source.display().to_string()));
+        let each = pair.into_iter().chain(differing);
         let each = each.map(|(file, holder)| format!("{} does not match {holder}", file.display()));
         each.collect::<Vec<_>>().join(", ")
     }

@@ -1,12 +1,11 @@
 //! Connects to a Unix socket as another user.
 //!
-//! The other end is told who connects (`SO_PEERCRED`, unix(7)): user and group of the process, and not those that a
-//! thread has for files alone. A thread that took the user altogether would put the whole process into that
-//! user's hands: he may kill whatever has his number in one of its threads (kill(2)). So a child process connects, which is
-//! this program again ([`answer`]), and hands the connected socket back. What that user does to it costs an answer,
-//! and no more.
+//! The server sees who connects (`SO_PEERCRED`, unix(7)): the user and group of the process, not those that a thread only has
+//! for file access. If a thread took on the full identity of that user, the user could kill the whole process (kill(2)). So a
+//! child process connects, which is this program again ([`answer`]), and passes the connected socket back. The worst the user
+//! can do to it is to keep it from answering.
 //!
-//! The child ends when it has answered, and after a time in any case.
+//! The child exits once it has answered, and is killed after a time-out.
 
 use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
@@ -27,21 +26,21 @@ use rustix::net::{
 use rustix::process::DumpableBehavior;
 
 use super::command::{self, Becoming};
-use crate::host::privilege::Ids;
+use crate::host::privilege::{Ids, is_root};
 
-/// The first argument by which this program is the child.
+/// The argument that makes this program the child.
 const CHILD: &str = "connect-as";
 
-/// How long a child may take. One whose socket's queue is full would wait for ever.
+/// How long a child may take: if the queue of the server's socket is full, it would wait forever.
 const PATIENCE: Duration = Duration::from_secs(9);
 
-/// Longer than any socket's name (unix(7)) with what goes before it.
+/// More than the longest socket name (unix(7)) and the numbers before it.
 const LONGEST: usize = 256;
 
-/// What is run as the child, where that is not this program.
+/// The program to run as the child, if not this one.
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Has `program` be the child: for tests, which are programs of their own. The first one counts.
+/// Makes `program` the child, for tests, which are separate programs. Only the first call counts.
 pub fn run_as_child(program: &Path) {
     PROGRAM.get_or_init(|| program.to_owned());
 }
@@ -49,16 +48,16 @@ pub fn run_as_child(program: &Path) {
 /// The socket to connect to.
 #[derive(Debug)]
 pub(crate) enum Socket {
-    /// One of this name in a directory, which is held.
+    /// The one with this name in a directory that is held open.
     In(OwnedFd, String),
-    /// One of the abstract namespace, without the leading zero byte.
+    /// A name in the abstract namespace, without the leading zero byte.
     Abstract(String),
 }
 
 impl Socket {
     fn connect(&self) -> io::Result<UnixStream> {
         match self {
-            // Through the directory the path stays short, which for a socket it must be.
+            // Through the descriptor, since the path of a socket must be short.
             Socket::In(directory, name) => {
                 UnixStream::connect(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()))
             }
@@ -69,58 +68,49 @@ impl Socket {
     }
 }
 
-/// The user and the group that the other end is told.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Caller {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
+/// Connects as `user` if this process is root, otherwise as itself. Blocks.
+///
+/// # Errors
+/// The connection failed, or the child did not answer.
+pub(crate) fn connect_as(user: Ids, socket: &Socket) -> io::Result<UnixStream> {
+    if !is_root() {
+        return socket.connect();
+    }
+    let (ours, theirs) = UnixStream::pair()?;
+    let this = Path::new("/proc/self/exe");
+    let mut child = Command::new(PROGRAM.get().map_or(this, PathBuf::as_path))
+        .arg(CHILD)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let answer = ours
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| ours.set_write_timeout(Some(PATIENCE)))
+        .and_then(|()| ask(&ours, user, socket))
+        .and_then(|()| answered(&ours));
+    end(&mut child);
+    answer
 }
 
-impl Caller {
-    /// Connects as this user where this process is root, and as itself elsewhere. Blocks.
-    ///
-    /// # Errors
-    /// What the system says, or that the child did not answer.
-    pub(crate) fn connect(self, socket: Socket) -> io::Result<UnixStream> {
-        if !rustix::process::geteuid().is_root() {
-            return socket.connect();
-        }
-        let (ours, theirs) = UnixStream::pair()?;
-        let this = Path::new("/proc/self/exe");
-        let mut child = Command::new(PROGRAM.get().map_or(this, PathBuf::as_path))
-            .arg(CHILD)
-            .env_clear()
-            .current_dir("/")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()?;
-        let answer = ours
-            .set_read_timeout(Some(PATIENCE))
-            .and_then(|()| ours.set_write_timeout(Some(PATIENCE)))
-            .and_then(|()| self.ask(&ours, &socket))
-            .and_then(|()| answered(&ours));
-        end(&mut child);
-        answer
+fn ask(child: &UnixStream, user: Ids, socket: &Socket) -> io::Result<()> {
+    let (directory, name) = match socket {
+        Socket::In(directory, name) => (Some(directory), name),
+        Socket::Abstract(name) => (None, name),
+    };
+    let mut request = [user.uid.to_le_bytes(), user.gid.to_le_bytes()].concat();
+    request.extend(name.as_bytes());
+    if request.len() > LONGEST {
+        return Err(io::Error::other("the socket's name is too long"));
     }
-
-    fn ask(self, child: &UnixStream, socket: &Socket) -> io::Result<()> {
-        let (directory, name) = match socket {
-            Socket::In(directory, name) => (Some(directory), name),
-            Socket::Abstract(name) => (None, name),
-        };
-        let mut request = [self.uid.to_le_bytes(), self.gid.to_le_bytes()].concat();
-        request.extend(name.as_bytes());
-        if request.len() > LONGEST {
-            return Err(io::Error::other("the socket's name is too long"));
-        }
-        send(child, &request, directory)
-    }
+    send(child, &request, directory)
 }
 
-/// The child is ended whatever it does: its user may have stopped it.
+/// Kills the child whatever it is doing: its user may have stopped it.
 fn end(child: &mut Child) {
-    // It fails where it has ended already.
+    // This fails if it has already exited.
     drop(child.kill());
     drop(child.wait());
 }
@@ -139,8 +129,8 @@ fn answered(child: &UnixStream) -> io::Result<UnixStream> {
     }
 }
 
-/// Does the child's work, if this process is one: `arguments` are the program's, its own name first. Call it before
-/// anything else, while there is one thread alone. Gives the exit status.
+/// Does the child's work and returns the exit status if this process is the child: `arguments` are the program's, its own
+/// name first. Must be called before anything else, while there is only one thread.
 pub(crate) fn answer(arguments: &[OsString]) -> Option<u8> {
     let [_, argument] = arguments else {
         return None;
@@ -155,12 +145,12 @@ pub(crate) fn answer(arguments: &[OsString]) -> Option<u8> {
         return Some(0);
     };
     let errno = error.raw_os_error().unwrap_or_default();
-    // Where nobody listens, the exit status tells.
+    // If nobody is reading, the exit status still tells.
     drop(send(&parent, &errno.to_le_bytes(), None));
     Some(1)
 }
 
-/// Takes the request, becomes its user, connects.
+/// Reads the request, becomes its user and connects.
 fn reached(parent: impl AsFd) -> io::Result<UnixStream> {
     let (request, passed) = receive(parent)?;
     let (numbers, name) = request.split_at_checked(8).unwrap_or_default();
@@ -170,18 +160,14 @@ fn reached(parent: impl AsFd) -> io::Result<UnixStream> {
             .and_then(|bytes| bytes.try_into().ok());
         bytes.map(u32::from_le_bytes).ok_or(Errno::INVAL)
     };
-    let caller = Caller {
-        uid: number(0)?,
-        gid: number(4)?,
-    };
+    let (uid, gid) = (number(0)?, number(4)?);
     let name = String::from_utf8(name.to_vec()).map_err(|_| Errno::INVAL)?;
     let socket = match passed {
         Some(directory) => Socket::In(directory, name),
         None => Socket::Abstract(name),
     };
-    let Caller { uid, gid } = caller;
     command::give_up(Becoming::Servers(Some(Ids { uid, gid })))?;
-    // The whole process is the user's now. It must not be his to look into (ptrace(2)).
+    // The whole process belongs to that user now, who must not be able to inspect it (ptrace(2)).
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     socket.connect()
 }
@@ -206,7 +192,7 @@ fn send(to: impl AsFd, bytes: &[u8], passed: Option<&OwnedFd>) -> io::Result<()>
     }
 }
 
-/// One message, and the descriptor that came with it.
+/// Receives one message and the descriptor that came with it.
 fn receive(from: impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut bytes = [0; LONGEST];
     let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

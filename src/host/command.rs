@@ -1,12 +1,12 @@
-//! Starts other programs: the one way in which pgcertd does.
+//! The only way in which pgcertd starts other programs.
 //!
-//! What it starts may be a server's own program, which that server's user has chosen, while pgcertd runs as root from an
-//! administrator's terminal. So each child begins as pgcertd itself, under [`FLAG`], which gives up what the child must not
-//! have and then becomes the program: it leaves the terminal by a session of its own, closes every descriptor but the three
-//! that it was given, and, for a program that somebody else has chosen, takes that user's identity for good, forbids itself
-//! new privileges (`PR_SET_NO_NEW_PRIVS`) and bounds its resources. What it says is read up to a bound, and it ends in time.
+//! The program may be a server's, chosen by that server's user, while pgcertd runs as root from an administrator's terminal.
+//! So each child starts as pgcertd itself with [`FLAG`], drops what the program must not have, and then executes it: it leaves
+//! the terminal by starting a session, closes every descriptor except the standard three and, for a program that someone else
+//! has chosen, permanently becomes that user, gives up gaining privileges (`PR_SET_NO_NEW_PRIVS`) and limits its resources.
+//! Its output is limited in size, and it is killed after a time-out.
 //!
-//! A second execution costs a millisecond or two. The alternative, code between `fork` and `exec`, needs `unsafe`.
+//! Executing twice costs a millisecond or two. The alternative, code between `fork` and `exec`, needs `unsafe`.
 
 use std::ffi::{OsStr, OsString};
 use std::future::Future;
@@ -26,19 +26,19 @@ use tokio::time::timeout;
 use super::trusted::{Untrusted, trusted};
 use crate::host::privilege::{Ids, groups_of, is_root};
 
-/// The first argument of pgcertd when it is to become another program.
+/// The first argument that tells pgcertd to execute another program.
 const FLAG: &str = "--become";
 
-/// How pgcertd ends where it could not become the program; what it says on standard error tells why.
+/// The exit status if the program could not be executed; standard error says why.
 const NOT_BECOME: u8 = 125;
 
-/// The most that is kept of either of a child's two voices, in bytes. `postgres -C` answers in one line.
+/// How much of standard output and of standard error is kept, in bytes. `postgres -C` answers in one line.
 const LOUDEST: usize = 64 << 10;
 
-/// How long the end of a child's output is waited for once it has ended: what it has left running may hold it open.
+/// How long to wait for the end of the output once the child has exited: processes that it left running may hold it open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// What systemd tells a service about itself, which is for no child.
+/// What systemd tells a service about itself, which is not for its children.
 const OURS: [&str; 7] = [
     "NOTIFY_SOCKET",
     "WATCHDOG_PID",
@@ -49,10 +49,10 @@ const OURS: [&str; 7] = [
     "MAINPID",
 ];
 
-/// A program is not run.
+/// A program was not run, or did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CommandError {
-    /// Somebody has chosen it who could become another user by that.
+    /// Whoever chose it could become another user that way.
     #[error("{} is not run: {source}", program.display())]
     Untrusted {
         program: PathBuf,
@@ -60,36 +60,29 @@ pub(crate) enum CommandError {
         #[source]
         source: Untrusted,
     },
-    /// It could not be started.
     #[error("cannot be run: {0}")]
     Start(String),
-    /// It said more than any answer needs.
-    #[error("it said more than {} KiB and was ended", LOUDEST >> 10)]
+    #[error("it wrote more than {} KiB and was killed", LOUDEST >> 10)]
     Loud,
-    /// It did not end in time.
     #[error("no answer within {} s", after.as_secs())]
-    Late {
-        /// How long it was waited for.
-        after: Duration,
-    },
-    /// The system would not tell what became of it.
+    Late { after: Duration },
     #[error(transparent)]
     System(#[from] io::Error),
 }
 
-/// A program to be started, with its arguments.
+/// A program to run, with its arguments.
 pub(crate) struct Launch {
     command: Command,
-    /// Whether more than [`LOUDEST`] ends it, or is dropped.
+    /// Whether it is killed after [`LOUDEST`] bytes of output; otherwise only the end is kept.
     is_strangers: bool,
 }
 
 impl Launch {
-    /// A program that a server's files or processes name, run as `user` where this process is root, and as this process's
-    /// own user elsewhere. It has a bare environment, and works in `/`.
+    /// A program named by a server's files or processes, to run as `user` if this process is root, otherwise as this
+    /// process's own user. It gets a minimal environment and runs in `/`.
     ///
     /// # Errors
-    /// That user is root, or others than root and that user may write the program.
+    /// That user is root, or someone other than root and that user can write to the program.
     pub(crate) fn of_server(program: &Path, user: Ids) -> Result<Launch, CommandError> {
         let acting = if is_root() { user } else { Ids::own() };
         trusted(program, acting).map_err(|source| CommandError::Untrusted {
@@ -108,8 +101,8 @@ impl Launch {
         })
     }
 
-    /// A program that the operator's configuration or pgcertd itself names, with the rights and the environment of this
-    /// process: it may be a `sudo`, a `patronictl` or a `systemctl`.
+    /// A program named by the operator's configuration or by pgcertd itself, with the rights and the environment of this
+    /// process: it may be `sudo`, `patronictl` or `systemctl`.
     pub(crate) fn of_operator(program: impl AsRef<OsStr>) -> Launch {
         let mut command = becoming(Becoming::Operators, program.as_ref());
         for name in OURS {
@@ -139,10 +132,10 @@ impl Launch {
         self
     }
 
-    /// Starts it with a pipe for its input and one for its errors; the caller ends it.
+    /// Starts it with pipes for standard input and standard error; the caller has to end it.
     ///
     /// # Errors
-    /// No process could be started.
+    /// It could not be started.
     pub(crate) fn fed(mut self) -> io::Result<Child> {
         self.command
             .stdin(Stdio::piped())
@@ -151,7 +144,7 @@ impl Launch {
             .spawn()
     }
 
-    /// Starts it at once; what comes of it is awaited.
+    /// Starts it at once; the future waits for its end.
     pub(crate) fn ran(
         mut self,
         patience: Duration,
@@ -172,12 +165,12 @@ impl Launch {
     }
 }
 
-/// Whether a child that ended so never became its program; what it said on standard error tells why.
+/// Whether this exit status says that the program could not be executed; standard error says why.
 pub(crate) fn never_became(status: ExitStatus) -> bool {
     status.code() == Some(i32::from(NOT_BECOME))
 }
 
-/// How a program ended, and what it said.
+/// How a program ended, and its output.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) status: ExitStatus,
@@ -186,7 +179,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// The last line that it said on standard error.
+    /// The last line of its standard error.
     pub(crate) fn last_line(&self) -> String {
         let said = String::from_utf8_lossy(&self.stderr);
         said.lines()
@@ -197,7 +190,7 @@ impl Ran {
     }
 }
 
-/// A child that leads a session; what it has started in it ends with it where it is given up.
+/// A child that leads a session; dropping it kills everything in the session.
 struct ChildSession(Child);
 
 impl ChildSession {
@@ -241,16 +234,16 @@ impl ChildSession {
 
 impl Drop for ChildSession {
     fn drop(&mut self) {
-        // One that has been waited for has no number any more, and its session is left alone.
+        // A child that was waited for has no process number any more; its session is left alone.
         let number = self.0.id().and_then(|id| i32::try_from(id).ok());
         if let Some(leader) = number.and_then(Pid::from_raw) {
-            // ESRCH: it has not come so far as to lead a session, and is killed alone when the child is dropped.
+            // ESRCH: it doesn't lead a session yet, and is killed alone when the child is dropped.
             let _ = rustix::process::kill_process_group(leader, Signal::KILL);
         }
     }
 }
 
-/// Reads a voice to its end; of a louder one than [`LOUDEST`] the end is kept, unless that is an error.
+/// Reads a pipe to its end; more than [`LOUDEST`] bytes are an error, or only the end is kept.
 async fn kept(
     voice: Option<impl AsyncRead + Unpin>,
     into: &mut Vec<u8>,
@@ -274,12 +267,12 @@ async fn kept(
     }
 }
 
-/// Whose program a child becomes, and so what it gives up before.
+/// Whose program a child executes, which decides what it gives up before that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Becoming {
-    /// The operator's: it gives up the terminal and the descriptors.
+    /// The operator's: the terminal and the descriptors.
     Operators,
-    /// A server's: those, its identity where another one is given, new privileges, and resources without bound.
+    /// A server's: those, its identity if another one is given, gaining privileges, and unlimited resources.
     Servers(Option<Ids>),
 }
 
@@ -305,10 +298,10 @@ impl Becoming {
     }
 }
 
-/// A command that begins as pgcertd and becomes `program`.
+/// A command that starts as pgcertd and executes `program`.
 #[cfg(not(test))]
 fn becoming(whose: Becoming, program: &OsStr) -> Command {
-    // The very program that runs, also where a newer one has been installed meanwhile.
+    // The program that is running, even if a newer one has been installed since.
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("pgcertd")
@@ -319,7 +312,7 @@ fn becoming(whose: Becoming, program: &OsStr) -> Command {
     command
 }
 
-/// The program itself: the unit tests' own executable is no pgcertd. What a child gives up, the end-to-end tests see.
+/// The program itself: the executable of the unit tests is not pgcertd. The end-to-end tests check what a child gives up.
 #[cfg(test)]
 fn becoming(_whose: Becoming, program: &OsStr) -> Command {
     let mut command = Command::new(program);
@@ -327,8 +320,8 @@ fn becoming(_whose: Becoming, program: &OsStr) -> Command {
     command
 }
 
-/// Becomes the program that the arguments name, if they say so; comes back only where that fails, with the status to end
-/// with. To be called before anything else: no thread may run yet, since identities are a thread's.
+/// Executes the program named by the arguments if they begin with [`FLAG`]; only returns, with the exit status, if that fails.
+/// Must be called before anything else: no other thread may be running, since identities belong to threads.
 pub(crate) fn become_another(arguments: &[OsString]) -> Option<u8> {
     let (flag, rest) = arguments.get(1..)?.split_first()?;
     if flag != FLAG {
@@ -343,12 +336,12 @@ pub(crate) fn become_another(arguments: &[OsString]) -> Option<u8> {
         }
         _ => "no program is named".to_owned(),
     };
-    // Whoever started this reads it; without a reader there is nobody to tell.
+    // Whoever started this reads it; if nobody does, there is nobody to tell.
     drop(io::Write::write_all(&mut io::stderr(), why.as_bytes()));
     Some(NOT_BECOME)
 }
 
-/// Gives up what it must, and becomes the program; the error where that fails.
+/// Gives up what it must and executes the program; only returns if that fails.
 fn gone_over(whose: Becoming, program: &OsStr, arguments: &[OsString]) -> io::Error {
     if let Err(error) = close_all_but_three().and_then(|()| give_up(whose)) {
         return error;
@@ -356,8 +349,8 @@ fn gone_over(whose: Becoming, program: &OsStr, arguments: &[OsString]) -> io::Er
     std::process::Command::new(program).args(arguments).exec()
 }
 
-/// Gives up everything but descriptors, for good. The calls that take an identity change the calling thread, which has to be
-/// the only one.
+/// Permanently gives up everything but descriptors. The calls that change the identity only affect the calling thread, which
+/// must be the only one.
 pub(super) fn give_up(whose: Becoming) -> io::Result<()> {
     let named = |what: &'static str| move |e| io::Error::other(format!("{what}: {e}"));
     rustix::process::setsid().map_err(named("setsid"))?;
@@ -374,7 +367,7 @@ pub(super) fn give_up(whose: Becoming) -> io::Result<()> {
         rustix::process::setrlimit(*resource, limit)
     });
     match (bounded, user) {
-        // The unit's filter of system calls does not let it set limits. Its children have the unit's own.
+        // The unit's system call filter forbids setting limits. Its children have the limits of the unit.
         (Ok(()) | Err(rustix::io::Errno::PERM), None) => {}
         (bounded, _) => bounded.map_err(named("setrlimit"))?,
     }
@@ -390,8 +383,8 @@ pub(super) fn give_up(whose: Becoming) -> io::Result<()> {
     rustix::thread::set_no_new_privs(true).map_err(named("no_new_privs"))
 }
 
-/// The most that a program of somebody else's may take: no core, 30 s of processor time, files of 16 MiB, 1,024
-/// descriptors. None bounds memory: what `postgres` maps is the administrator's to say.
+/// The limits for someone else's program: no core dump, 30 s of CPU time, files of 16 MiB, 1,024 descriptors. Memory is not
+/// limited: how much `postgres` maps is up to the administrator.
 fn bounds() -> [(Resource, u64); 4] {
     [
         (Resource::Core, 0),
@@ -401,14 +394,14 @@ fn bounds() -> [(Resource, u64); 4] {
     ]
 }
 
-/// Closes every descriptor but standard input, output and error: whatever started pgcertd may have left some open.
+/// Closes every descriptor except standard input, output and error: whatever started pgcertd may have left some open.
 pub(super) fn close_all_but_three() -> io::Result<()> {
     let open: Vec<RawFd> = std::fs::read_dir("/proc/self/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|number| *number > 2)
         .collect();
     for number in open {
-        // EBADF: the one with which they were listed.
+        // EBADF: the descriptor that was used to list them.
         match nix::unistd::close(number) {
             Ok(()) | Err(nix::errno::Errno::EBADF) => {}
             Err(error) => return Err(io::Error::from(error)),

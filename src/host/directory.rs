@@ -1,12 +1,12 @@
-//! Walks a path one component at a time, and opens what lies at its end.
+//! Walks a path one component at a time and opens what it leads to.
 //!
-//! Whoever may write in a directory on the way chooses what the next name is. Root and pgcertd's unit act with rights that
-//! such a user lacks, so a path is only followed where nobody but root, or the owner of what lies at its end, could have
-//! bent it: the kernel's own rule for links in sticky directories (`protected_symlinks`, proc_sys_fs(5)), applied
-//! everywhere. A real directory needs no such rule, since no user can move one that he may not write.
+//! A user who can write to a directory along the path decides where the next name leads. Root and pgcertd's unit have rights
+//! that such a user lacks, so a symbolic link is only followed if nobody but root, or the owner of the final target, could
+//! have redirected it: the kernel's own rule for links in sticky directories (`protected_symlinks`, proc_sys_fs(5)), applied
+//! everywhere. A real directory needs no such rule: a user can't replace one without write access to its parent.
 //!
-//! Each component is opened from the descriptor of the one before, with `O_PATH` and without following links. Nothing is
-//! judged by one name and used by another.
+//! Each component is opened relative to the previous descriptor, with `O_PATH` and without following links, so nothing is
+//! checked under one name and used under another.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -19,13 +19,14 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+use super::file::Links;
 use super::look::FileId;
 use crate::host::privilege::Ids;
 
-/// How many links a path may lead through, as in the kernel (path_resolution(7)).
+/// The maximum number of links in a path, as in the kernel (path_resolution(7)).
 const MOST_LINKS: usize = 40;
 
-/// A path cannot be followed to its end, or must not be.
+/// A path cannot be followed to its end, or must not be followed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReachError {
     #[error("{source}")]
@@ -35,25 +36,23 @@ pub(crate) enum ReachError {
         source: io::Error,
     },
     /// The path itself is a link.
-    #[error("it is a symbolic link, which is not followed; name what it leads to in its place: {}", target.display())]
+    #[error("it is a symbolic link, which is not followed; use its target instead: {}", target.display())]
     LinkAtEnd { target: PathBuf },
-    /// It leads through a link that somebody may bend who has no right to what lies at its end.
+    /// It goes through a link that a user can redirect who does not own the target.
     #[error(
-        "{bender} decides where {} leads, and what lies at its end belongs to user {owner}; \
-         name the path without that link, or let root own the link and its directory",
+        "{bender} decides where {} leads, but its target belongs to user {owner}; \
+         use the path without that link, or make root the owner of the link and its directory",
         link.display()
     )]
     Bent {
         link: PathBuf,
-        /// Who decides where it leads.
+        /// Who controls where it leads.
         bender: Bender,
-        /// Whose is what lies at the end of the path.
+        /// The owner of the target.
         owner: u32,
     },
-    /// Something other than a directory lies there.
     #[error("it is not a directory")]
     NotADirectory,
-    /// Not a path from the root.
     #[error("it is not an absolute path")]
     Relative,
 }
@@ -70,7 +69,7 @@ impl ReachError {
         matches!(self, ReachError::System { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
 
-    /// What the system said, where it was a system call that failed.
+    /// The error number, if a system call failed.
     pub(crate) fn errno(&self) -> Option<Errno> {
         match self {
             ReachError::System { source, .. } => Errno::from_io_error(source).or(Some(Errno::IO)),
@@ -78,7 +77,7 @@ impl ReachError {
         }
     }
 
-    /// The error as those who only know `std::io` tell it.
+    /// For callers that only pass on `std::io` errors.
     pub(crate) fn into_io(self) -> io::Error {
         match self {
             ReachError::System { source, .. } => source,
@@ -87,7 +86,7 @@ impl ReachError {
     }
 }
 
-/// Who decides what a name in a directory is.
+/// Who controls a name in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bender {
     User(u32),
@@ -104,19 +103,11 @@ impl fmt::Display for Bender {
     }
 }
 
-/// What becomes of a link in the last place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum LinkAtEnd {
-    Refused,
-    /// It is followed like any other on the way.
-    Followed,
-}
-
-/// One component of a path on the way.
+/// One component of a path that is being walked.
 pub(crate) struct OnTheWay<'a> {
     pub(crate) path: &'a Path,
     pub(crate) stat: &'a Stat,
-    /// The directory that has the name in it.
+    /// The directory that contains it.
     pub(crate) parent: &'a Stat,
 }
 
@@ -125,8 +116,8 @@ impl OnTheWay<'_> {
         FileType::from_raw_mode(self.stat.st_mode) == FileType::Symlink
     }
 
-    /// Who, beside root, decides what this name is: the owner of its directory, others who may write there, and in a
-    /// sticky directory the owner of the entry itself.
+    /// Who besides root controls this name: the owner of its directory, anyone else who can write to that directory and,
+    /// if it is sticky, the owner of the entry itself.
     pub(crate) fn benders(&self) -> Vec<Bender> {
         const STICKY: u32 = 0o1000;
         let mut benders = Vec::new();
@@ -142,12 +133,12 @@ impl OnTheWay<'_> {
     }
 }
 
-/// Whether more than the owner may write: everybody, or a group other than root's.
+/// Whether anyone besides the owner can write to it: everybody, or a group other than root's.
 pub(crate) fn is_writable_by_others(stat: &Stat) -> bool {
     stat.st_mode & 0o002 != 0 || (stat.st_mode & 0o020 != 0 && stat.st_gid != 0)
 }
 
-/// What lies at the end of a path, held by an `O_PATH` descriptor.
+/// What a path leads to, held open by an `O_PATH` descriptor.
 #[derive(Debug)]
 pub(crate) struct Reached {
     pub(crate) descriptor: OwnedFd,
@@ -168,11 +159,11 @@ impl Reached {
     }
 }
 
-/// Follows `path` to its end, through no link that somebody could bend who has no right to what lies there.
+/// Follows `path` to its end, but through no link that anyone but root and the owner of the target could redirect.
 ///
 /// # Errors
-/// [`ReachError`]: it is not there, may not be looked at, or leads through such a link.
-pub(crate) fn reach(path: &Path, last: LinkAtEnd) -> Result<Reached, ReachError> {
+/// It does not exist, may not be accessed, or goes through such a link.
+pub(crate) fn reach(path: &Path, last: Links) -> Result<Reached, ReachError> {
     if let Some(descriptor) = without_links(path, OFlags::PATH) {
         let stat = rustix::fs::fstat(&descriptor).map_err(ReachError::system(path))?;
         return Ok(Reached {
@@ -202,19 +193,19 @@ pub(crate) fn reach(path: &Path, last: LinkAtEnd) -> Result<Reached, ReachError>
     Ok(reached)
 }
 
-/// Opens the directory at `path` for reading, through no link that somebody could bend who has no right to it.
+/// Opens the directory at `path` for reading, following links as [`reach`] does.
 ///
 /// # Errors
-/// As [`reach`], or something else than a directory lies there.
-pub(crate) fn open_directory(path: &Path, last: LinkAtEnd) -> Result<OwnedFd, ReachError> {
+/// As for [`reach`], or it is not a directory.
+pub(crate) fn open_directory(path: &Path, last: Links) -> Result<OwnedFd, ReachError> {
     match without_links(path, OFlags::RDONLY | OFlags::DIRECTORY) {
         Some(opened) => Ok(opened),
         None => Directory::open(path, last)?.opened(),
     }
 }
 
-/// What lies at `path`, in one step, if no link is on the way: nobody can have bent it then. Nothing otherwise, and where
-/// the kernel says no for any reason: the walk tells which.
+/// Opens `path` in one step if it contains no links, so that nobody can have redirected it. `None` if it does, or if the
+/// kernel refuses for any other reason; the walk finds out why.
 fn without_links(path: &Path, flags: OFlags) -> Option<OwnedFd> {
     let is_plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
     if !path.is_absolute() || !path.components().all(is_plain) {
@@ -224,13 +215,13 @@ fn without_links(path: &Path, flags: OFlags) -> Option<OwnedFd> {
     rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve).ok()
 }
 
-/// Walks `path` from the root; `visit` sees each component before it is passed, and may end the walk.
+/// Walks `path` from the root; `visit` is called with each component and can stop the walk.
 ///
 /// # Errors
-/// [`ReachError`], or what `visit` says.
+/// [`ReachError`], or the error of `visit`.
 pub(crate) fn walk<E: From<ReachError>>(
     path: &Path,
-    last: LinkAtEnd,
+    last: Links,
     mut visit: impl FnMut(&OnTheWay<'_>) -> Result<(), E>,
 ) -> Result<Reached, E> {
     if !path.is_absolute() {
@@ -263,7 +254,7 @@ pub(crate) fn walk<E: From<ReachError>>(
         let target = rustix::fs::readlinkat(&descriptor, "", Vec::new()).map_err(fail())?;
         let target = PathBuf::from(OsStr::from_bytes(target.to_bytes()));
         links += 1;
-        if ahead.is_empty() && last == LinkAtEnd::Refused && links == 1 {
+        if ahead.is_empty() && last == Links::Refused && links == 1 {
             let target = joined(&at.path, target.as_os_str());
             return Err(ReachError::LinkAtEnd { target }.into());
         }
@@ -293,7 +284,7 @@ fn root() -> Result<Reached, ReachError> {
     })
 }
 
-/// The components by which a path is walked; `..` is one, since behind a link it is not the directory before.
+/// The components of a path, including `..`: after a link, that is not the component before it.
 fn names(path: &Path) -> impl Iterator<Item = OsString> {
     path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),
@@ -309,16 +300,14 @@ fn joined(directory: &Path, name: &OsStr) -> PathBuf {
     directory.join(name)
 }
 
-/// A directory that was reached as [`reach`] has it, and is held open.
+/// A directory that was opened as [`reach`] does, and is held open.
 #[derive(Debug)]
 pub(crate) struct Directory(Reached);
 
 impl Directory {
-    /// Opens `path`.
-    ///
     /// # Errors
-    /// As [`reach`], or something else than a directory lies there.
-    pub(crate) fn open(path: &Path, last: LinkAtEnd) -> Result<Directory, ReachError> {
+    /// As for [`reach`], or it is not a directory.
+    pub(crate) fn open(path: &Path, last: Links) -> Result<Directory, ReachError> {
         Directory::from_reached(reach(path, last)?)
     }
 
@@ -337,15 +326,15 @@ impl Directory {
         self.0.id()
     }
 
-    /// Whether root alone decides what the names in it are.
+    /// Whether only root can create or rename files in it.
     pub(crate) fn is_roots_alone(&self) -> bool {
         self.0.stat.st_uid == 0 && !is_writable_by_others(&self.0.stat)
     }
 
-    /// A directory in this one; no link.
+    /// Opens a subdirectory, which must not be a link.
     ///
     /// # Errors
-    /// It is not there, or is no directory.
+    /// It does not exist, or is not a directory.
     pub(crate) fn child(&self, name: &OsStr) -> Result<Directory, ReachError> {
         let path = self.0.path.join(name);
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -366,7 +355,7 @@ impl Directory {
         Directory::from_reached(reached)
     }
 
-    /// The same directory, to be read, synced and changed through.
+    /// Opens the same directory for reading and syncing.
     ///
     /// # Errors
     /// This thread may not read it.
@@ -388,16 +377,17 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
     use crate::host::look;
+    use crate::skipped::Skipped;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 
     const ALICE: u32 = 4242;
     const BOB: u32 = 4243;
 
-    /// A directory of root's, in which a test may give things away; none where it may not.
+    /// A directory of root's in which a test can change owners; `None` if it can't.
     fn ground() -> Option<tempfile::TempDir> {
         if !rustix::process::geteuid().is_root() {
-            eprintln!("skipped: only root gives files away");
+            Skipped::because("only root gives files away").count();
             return None;
         }
         let ground = tempfile::tempdir().unwrap();
@@ -418,7 +408,7 @@ mod tests {
     }
 
     fn reached(path: &Path) -> Result<u32, ReachError> {
-        reach(path, LinkAtEnd::Followed).map(|found| found.owner().uid)
+        reach(path, Links::Followed).map(|found| found.owner().uid)
     }
 
     #[test]
@@ -472,21 +462,21 @@ mod tests {
             "./a/../c",
         ] {
             let id = look::file_id(&at(path)).unwrap();
-            let found = reach(&at(path), LinkAtEnd::Followed).unwrap();
+            let found = reach(&at(path), Links::Followed).unwrap();
             assert_eq!(Some(found.id()), id, "{path}");
             assert_eq!(found.path, fs::canonicalize(at(path)).unwrap(), "{path}");
         }
-        let system = |path: &str| match reach(&at(path), LinkAtEnd::Followed) {
+        let system = |path: &str| match reach(&at(path), Links::Followed) {
             Err(ReachError::System { source, .. }) => source.kind(),
             other => panic!("{path}: {other:?}"),
         };
         assert_eq!(system("missing"), io::ErrorKind::NotFound);
         assert_eq!(system("loop"), io::Error::from(Errno::LOOP).kind());
-        let at_end = reach(&at("a/relative"), LinkAtEnd::Refused);
+        let at_end = reach(&at("a/relative"), Links::Refused);
         assert!(matches!(at_end, Err(ReachError::LinkAtEnd { .. })));
-        assert!(reach(&at("a/relative/absolute/.."), LinkAtEnd::Refused).is_ok());
+        assert!(reach(&at("a/relative/absolute/.."), Links::Refused).is_ok());
         assert!(matches!(
-            reach(Path::new("a"), LinkAtEnd::Followed),
+            reach(Path::new("a"), Links::Followed),
             Err(ReachError::Relative)
         ));
     }

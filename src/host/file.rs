@@ -1,12 +1,12 @@
-//! Files that somebody else names: a configuration, a crontab, a lineage, a client's account.
+//! Files that someone else names: a configuration, a crontab, a lineage, a client's account.
 //!
-//! Whatever lies there, a pipe, a device, something endless, reading it neither waits nor takes more than the reader
-//! allows. Nothing is opened before it is known to be a regular file: a path is first taken hold of ([`Unopened`]), which
-//! wakes no device and no FIFO, then looked at, and what is opened for reading is that very file and not whatever its
-//! path leads to by then.
+//! Whatever the path leads to, a pipe, a device, an endless file, reading neither blocks nor takes more than the caller
+//! allows. Nothing is opened before it is known to be a regular file: first a descriptor is taken that opens no device
+//! and no FIFO ([`Unopened`]), then it is checked, and then that very file is opened for reading, not whatever its path leads
+//! to by then.
 //!
-//! This says nothing of who may read; that is the thread's. Nor does it bound the time of a file system that does not
-//! answer: whoever reads below a user's home asks through [`patience`](crate::host::patience).
+//! What may be read depends on the rights of the thread. Nor is there a time-out for file systems that don't respond: to read
+//! below a user's home, go through [`patience`](crate::host::patience).
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
@@ -20,13 +20,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-/// How regular files are opened: what became a FIFO or a terminal since must neither hold nor take us.
+use super::look::FileId;
+
+/// How regular files are opened: if it has become a FIFO or a terminal since, that must neither block us nor become our
+/// terminal.
 const READ: OFlags = OFlags::RDONLY
     .union(OFlags::NONBLOCK)
     .union(OFlags::NOCTTY)
     .union(OFlags::CLOEXEC);
 
-/// Whatever lies at a path, held by a descriptor that has not opened it (`O_PATH`, open(2)).
+/// Whatever a path leads to, held by a descriptor that does not open it (`O_PATH`, open(2)).
 #[derive(Debug)]
 pub struct Unopened {
     descriptor: OwnedFd,
@@ -37,33 +40,33 @@ impl Unopened {
     /// The root of the file system as this process sees it.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system call failed.
     pub(crate) fn root() -> io::Result<Unopened> {
         Unopened::hold(CWD, Path::new("/"), OFlags::DIRECTORY)
     }
 
-    /// What `path` leads to; a link at its end is followed or held itself.
+    /// Whatever `path` leads to; a link at its end is followed, or held itself.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system call failed.
     pub fn at(path: &Path, links: Links) -> io::Result<Unopened> {
         Unopened::hold(CWD, path, links.flags())
     }
 
-    /// What `directory` has under this name, which is no path: a link is held itself.
+    /// Whatever has this name, which must not be a path, in `directory`; a link is held itself.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system call failed.
     pub(crate) fn within(directory: impl AsFd, name: &OsStr) -> io::Result<Unopened> {
         Unopened::hold(directory, Path::new(name), OFlags::NOFOLLOW)
     }
 
-    /// What this directory has under this name, which is no path: a link is held itself.
+    /// Whatever has this name, which must not be a path, in this directory; a link is held itself.
     ///
     /// # Errors
-    /// What the system says; this is no directory.
+    /// The system call failed, or this is not a directory.
     pub(crate) fn entry(&self, name: &OsStr) -> io::Result<Unopened> {
-        // As a directory first: a file system that is mounted when it is entered is mounted for one alone (autofs).
+        // As a directory first: an autofs is only mounted when it is opened as one.
         let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY;
         match Unopened::hold(&self.descriptor, Path::new(name), flags) {
             Err(error) if is_other_kind(&error) => {
@@ -82,21 +85,21 @@ impl Unopened {
         })
     }
 
-    /// What it is, whose, and what may be done with it, as of the moment when it was taken hold of.
+    /// Its metadata at the moment when it was opened.
     pub(crate) fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
-    /// What a link says; an error where it is none.
+    /// The target of the link; an error if it is not one.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system call failed.
     pub(crate) fn link(&self) -> io::Result<PathBuf> {
         let target = rustix::fs::readlinkat(&self.descriptor, "", Vec::new())?;
         Ok(OsString::from_vec(target.into_bytes()).into())
     }
 
-    /// Whether an access control list says more of it than its mode does; where that cannot be told, it does.
+    /// Whether it has an access control list, or that is unknown.
     pub(crate) fn has_acl(&self) -> bool {
         match rustix::fs::getxattr_query(self.by_number(), "system.posix_acl_access") {
             Ok(_) => true,
@@ -107,11 +110,10 @@ impl Unopened {
 
     /// Opens it for reading, if it is a regular file; nothing else is ever opened.
     ///
-    /// `directory` and `name` are where it was found, for a place without `/proc`: what lies there now counts if it is
-    /// still the same.
+    /// `directory` and `name` are where it was found, in case there is no `/proc`: that is opened if it is still the same file.
     ///
     /// # Errors
-    /// It is no regular file, or the system says no.
+    /// It is not a regular file, or the system call failed.
     pub(crate) fn open(&self, directory: impl AsFd, name: &Path) -> io::Result<File> {
         if let Some(other) = NotRegular::from_metadata(&self.metadata) {
             let told = format!("it is a {other}, not a regular file");
@@ -122,11 +124,10 @@ impl Unopened {
             Err(Errno::NOENT | Errno::NOTDIR) => {
                 let file = File::from(rustix::fs::openat(directory, name, READ, Mode::empty())?);
                 let now = file.metadata()?;
-                let (then, same) = (&self.metadata, "it was replaced while it was looked at");
-                if (now.dev(), now.ino()) == (then.dev(), then.ino()) {
+                if FileId::from_metadata(&now) == FileId::from_metadata(&self.metadata) {
                     Ok(file)
                 } else {
-                    Err(io::Error::other(same))
+                    Err(io::Error::other("it was replaced while it was being read"))
                 }
             }
             Err(error) => Err(error.into()),
@@ -136,14 +137,14 @@ impl Unopened {
     /// Opens it for listing, if it is a directory.
     ///
     /// # Errors
-    /// It is no directory, or the system says no.
+    /// It is not a directory, or the system call failed.
     pub(crate) fn list(&self) -> io::Result<rustix::fs::Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let opened = rustix::fs::openat(&self.descriptor, ".", flags, Mode::empty())?;
         Ok(rustix::fs::Dir::new(opened)?)
     }
 
-    /// The path at which the kernel gives this very thing again.
+    /// A path that leads to exactly this file.
     fn by_number(&self) -> String {
         format!("/proc/self/fd/{}", self.descriptor.as_raw_fd())
     }
@@ -155,13 +156,13 @@ impl AsFd for Unopened {
     }
 }
 
-/// Whether what was opened as a directory is something else.
+/// Whether it could not be opened as a directory because it is something else.
 fn is_other_kind(error: &io::Error) -> bool {
     let said = error.raw_os_error().map(Errno::from_raw_os_error);
     matches!(said, Some(Errno::NOTDIR | Errno::LOOP))
 }
 
-/// What lies where a regular file is expected.
+/// What was found instead of a regular file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NotRegular {
     Directory,
@@ -174,7 +175,7 @@ pub(crate) enum NotRegular {
 }
 
 impl NotRegular {
-    /// What it is; none for a regular file.
+    /// `None` for a regular file.
     pub(crate) fn from_metadata(metadata: &Metadata) -> Option<NotRegular> {
         let kind = metadata.file_type();
         if kind.is_file() {
@@ -205,7 +206,7 @@ impl fmt::Display for NotRegular {
     }
 }
 
-/// What becomes of a symbolic link at the end of a path. Those before it are followed.
+/// Whether a symbolic link at the end of a path is followed. Those before it are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Links {
     Followed,
@@ -221,21 +222,20 @@ impl Links {
     }
 }
 
-/// What a file must be like to be read.
+/// The conditions for reading a file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Terms<'a> {
-    /// The most bytes that it may hold.
+    /// The maximum size in bytes.
     pub(crate) largest: u64,
-    /// Whether a link at the end of its path counts.
     pub(crate) links: Links,
-    /// Whose it may be; anybody's where there is none.
+    /// The users who may own it; empty for anybody.
     pub(crate) owners: &'a [u32],
 }
 
-/// The bytes of a regular file of at most `largest` bytes, whosever it is, links followed.
+/// The content of a regular file of at most `largest` bytes, whoever owns it; links are followed.
 ///
 /// # Errors
-/// It cannot be opened or read, is no regular file, or is larger.
+/// It cannot be opened or read, is not a regular file, or is larger.
 pub(crate) fn read(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     let (links, owners) = (Links::Followed, &[][..]);
     read_on(
@@ -248,10 +248,10 @@ pub(crate) fn read(path: &Path, largest: u64) -> io::Result<Vec<u8>> {
     )
 }
 
-/// The first `count` bytes of a regular file, or all where it has fewer.
+/// The first `count` bytes of a regular file, or all if it has fewer.
 ///
 /// # Errors
-/// It cannot be opened or read, or is no regular file.
+/// It cannot be opened or read, or is not a regular file.
 pub(crate) fn begin(path: &Path, count: u64) -> io::Result<Vec<u8>> {
     let file = Unopened::at(path, Links::Followed)?.open(CWD, path)?;
     let mut bytes = Vec::new();
@@ -259,10 +259,10 @@ pub(crate) fn begin(path: &Path, count: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// As [`read`], of a file that belongs to one of `owners`, which is no link.
+/// As [`read`], for a file that must belong to one of `owners` and not be a link.
 ///
 /// # Errors
-/// As for [`read`]; it is a link, or belongs to somebody else.
+/// As for [`read`]; or it is a link, or belongs to someone else.
 pub(crate) fn read_owned(path: &Path, owners: &[u32], largest: u64) -> io::Result<Vec<u8>> {
     let links = Links::Refused;
     read_on(
@@ -275,10 +275,10 @@ pub(crate) fn read_owned(path: &Path, owners: &[u32], largest: u64) -> io::Resul
     )
 }
 
-/// The bytes of a regular file that is as `terms` say.
+/// The content of a regular file that meets `terms`.
 ///
 /// # Errors
-/// It is not, or cannot be opened or read.
+/// It doesn't, or cannot be opened or read.
 pub(crate) fn read_on(path: &Path, terms: Terms<'_>) -> io::Result<Vec<u8>> {
     let found = Unopened::at(path, terms.links)?;
     let owner = found.metadata().uid();
@@ -293,14 +293,14 @@ pub(crate) fn read_on(path: &Path, terms: Terms<'_>) -> io::Result<Vec<u8>> {
     bounded(file, found.metadata().len(), terms.largest)
 }
 
-/// What `file`, which had `size` bytes, holds; an error where that is more than `largest`, also if it has grown since.
+/// The content of `file`, which had `size` bytes; an error if it is more than `largest`, even if it has only grown since.
 fn bounded(file: impl Read, size: u64, largest: u64) -> io::Result<Vec<u8>> {
     let too_large = || io::Error::other(format!("it has more than {largest} bytes"));
     if size > largest {
         return Err(too_large());
     }
     let mut bytes = Vec::with_capacity(usize::try_from(size).map_err(io::Error::other)?);
-    // One byte more than is allowed tells a file that grows.
+    // Reading one byte more than allowed detects a file that grows.
     file.take(largest.saturating_add(1))
         .read_to_end(&mut bytes)?;
     if bytes.len() as u64 > largest {
@@ -310,8 +310,8 @@ fn bounded(file: impl Read, size: u64, largest: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Whether two paths are one but for the numbers in them: of the next generation of what a link leads to, as
-/// certbot's `fullchain7.pem`, nothing but its number is new.
+/// Whether two paths only differ in numbers, as those of two generations of the file that a link leads to (certbot's
+/// `fullchain7.pem`).
 pub(crate) fn same_but_for_numbers(one: &Path, other: &Path) -> bool {
     let shape = |path: &Path| {
         let bytes = path.as_os_str().as_bytes().iter();

@@ -1,8 +1,8 @@
-//! Looks at the host, and what their failures mean.
+//! Checks whether something exists on the host, and what it means if a check fails.
 //!
-//! A look has three answers: it is there, it is not there, nobody knows. [`means_gone`] is the one place that tells the
-//! second from the third, by the call and its errno. Every look here returns `Result<Option<T>, CannotLook>`, so that
-//! a caller cannot take a failed look for an absence without writing that down.
+//! There are three answers: it exists, it doesn't, or that is unknown. [`means_gone`] is the only place that distinguishes
+//! the second from the third, by the call and its errno. Every check here returns `Result<Option<T>, CannotLook>`, so that
+//! no caller takes a failed check for an absence without saying so.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -14,19 +14,19 @@ use rustix::io::Errno;
 
 use crate::problem::Problem;
 
-/// The most that is read of one file in `/proc`: a host that runs containers has mount tables of this order.
+/// How much is read of a file in `/proc`: hosts that run containers have mount tables of this size.
 const LARGEST: u64 = 16 << 20;
 
-/// A system call that looks at something.
+/// A system call that checks something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
-    /// `pidfd_open(2)`: is there a process with this number?
+    /// `pidfd_open(2)`: does a process with this number exist?
     PidfdOpen,
-    /// `poll(2)` of a pidfd: has the process ended?
+    /// `poll(2)` on a pidfd: has the process ended?
     Poll,
     /// `open(2)`.
     Open,
-    /// `read(2)`; in `/proc` a process that ends meanwhile shows here.
+    /// `read(2)`, which fails in `/proc` if the process has ended since it was opened.
     Read,
     /// `getdents64(2)`, which lists a directory.
     ReadDir,
@@ -53,7 +53,7 @@ impl Call {
     }
 }
 
-/// Whether this errno of this call says that the thing is not there. Every other errno leaves that open.
+/// Whether this errno of this call means that the thing does not exist. With any other errno that is unknown.
 pub(crate) fn means_gone(call: Call, errno: Errno) -> bool {
     match call {
         Call::PidfdOpen => errno == Errno::SRCH,
@@ -67,20 +67,19 @@ pub(crate) fn means_gone(call: Call, errno: Errno) -> bool {
     }
 }
 
-/// Why a look has no answer.
+/// Why a check failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum LookCause {
-    /// The system call failed with this.
     System(Errno),
-    /// The process runs, and `/proc` does not show it to this user.
+    /// The process is running, but `/proc` hides it from this user.
     Hidden,
-    /// The kernel always has it, and it is not there.
+    /// The kernel always provides it, but it does not exist.
     Missing,
-    /// What was read is not what the kernel writes there.
+    /// The content is not what the kernel writes there.
     Odd,
 }
 
-/// A look that failed: whether the thing is there is not known.
+/// A failed check: whether the thing exists is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CannotLook {
     call: Call,
@@ -97,7 +96,7 @@ impl CannotLook {
         }
     }
 
-    /// What the kernel always has is not at `what`.
+    /// `what` does not exist, although the kernel always provides it.
     pub(crate) fn missing(what: &Path) -> CannotLook {
         CannotLook {
             call: Call::Open,
@@ -106,7 +105,7 @@ impl CannotLook {
         }
     }
 
-    /// What was read at `what` is not what the kernel writes there.
+    /// The content of `what` is not what the kernel writes there.
     pub(crate) fn odd(what: &Path) -> CannotLook {
         CannotLook {
             call: Call::Read,
@@ -115,20 +114,20 @@ impl CannotLook {
         }
     }
 
-    /// The failure of a connection to `address`; nothing where the error is an answer: nobody listens there. An error
-    /// that no system call reported, such as a name that cannot be resolved, is not one of a look either.
+    /// A failed connection to `address`; `None` if the error is an answer (nobody is listening), or did not come from a system
+    /// call, such as a name that cannot be resolved.
     pub(crate) fn connecting(address: &dyn fmt::Display, error: &io::Error) -> Option<CannotLook> {
         let errno = Errno::from_raw_os_error(error.raw_os_error()?);
         sorted::<()>(Call::Connect, address, Err(errno)).err()
     }
 
-    /// The failure of a look at `path`; nothing where the error says that it is not there.
+    /// A failed check of `path`; `None` if the error means that it does not exist.
     pub(crate) fn at_stat(path: &Path, error: &io::Error) -> Option<CannotLook> {
         let errno = Errno::from_raw_os_error(error.raw_os_error()?);
         sorted::<()>(Call::Stat, &path.display(), Err(errno)).err()
     }
 
-    /// Whether this user lacks a right: normal for what other users run, and no fault of the host.
+    /// Whether this user lacks permission: normal for processes of other users, and not a fault of the host.
     pub(crate) fn is_denied(&self) -> bool {
         matches!(
             self.cause,
@@ -162,15 +161,15 @@ impl fmt::Display for CannotLook {
             LookCause::System(errno) => write!(f, "{} of {what} failed: {errno}", self.call.name()),
             LookCause::Hidden => write!(
                 f,
-                "stat of {what} failed: the process runs and is hidden from this user"
+                "stat of {what} failed: the process is running but hidden from this user"
             ),
             LookCause::Missing => write!(
                 f,
-                "open of {what} failed: it is not there, and the kernel always has it"
+                "open of {what} failed: it does not exist, although the kernel always provides it"
             ),
             LookCause::Odd => write!(
                 f,
-                "read of {what}: that is not what the kernel writes there"
+                "read of {what}: this is not what the kernel writes there"
             ),
         }
     }
@@ -178,7 +177,7 @@ impl fmt::Display for CannotLook {
 
 impl std::error::Error for CannotLook {}
 
-/// What to do where a limit of the process or the host was reached, whatever was being done; nothing for any other error.
+/// What to do if a limit of the process or the host was reached, whatever the operation; `None` for any other error.
 pub(crate) fn limit_remedy(errno: Errno) -> Option<&'static str> {
     match errno {
         Errno::MFILE => {
@@ -245,10 +244,10 @@ fn remedy(call: Call, errno: Errno) -> &'static str {
     }
 }
 
-/// What a system call that looked at `what` came to.
+/// Sorts the result of a system call that checked `what` into the three answers.
 ///
 /// # Errors
-/// Whether it is there is not known.
+/// Whether it exists is unknown.
 pub(crate) fn sorted<T>(
     call: Call,
     what: &(impl fmt::Display + ?Sized),
@@ -265,9 +264,19 @@ pub(crate) fn sorted<T>(
     }
 }
 
-/// The same for what the standard library says of a path.
+/// The result of a check; `None` if the thing is gone, or this user lacks the permission to check.
+pub(crate) fn if_allowed<T>(
+    looked: Result<Option<T>, CannotLook>,
+) -> Result<Option<T>, CannotLook> {
+    match looked {
+        Err(cannot) if cannot.is_denied() => Ok(None),
+        looked => looked,
+    }
+}
+
+/// The same for a result of the standard library.
 fn of_path<T>(call: Call, path: &Path, result: io::Result<T>) -> Result<Option<T>, CannotLook> {
-    // Without a number it is the standard library's own refusal, of a path with a zero byte for one.
+    // An error without a number is the standard library's own, for a path with a zero byte for example.
     let numbered = |error: io::Error| {
         let raw = error.raw_os_error();
         raw.map_or(Errno::INVAL, Errno::from_raw_os_error)
@@ -275,16 +284,16 @@ fn of_path<T>(call: Call, path: &Path, result: io::Result<T>) -> Result<Option<T
     sorted(call, &path.display(), result.map_err(numbered))
 }
 
-/// What the file system knows of the file at `path`, through links.
+/// The metadata of the file at `path`; links are followed.
 ///
 /// # Errors
-/// Whether it is there is not known.
+/// Whether it exists is unknown.
 pub(crate) fn metadata(path: &Path) -> Result<Option<Metadata>, CannotLook> {
     of_path(Call::Stat, path, std::fs::metadata(path))
 }
 
-/// What tells a file from every other one at this moment: its device and its inode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What identifies a file at this moment: its device and its inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileId {
     device: u64,
     inode: u64,
@@ -298,7 +307,14 @@ impl FileId {
         }
     }
 
-    /// That of no file, for tests of what is decided about files.
+    pub(crate) fn from_metadata(metadata: &Metadata) -> FileId {
+        FileId {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+        }
+    }
+
+    /// Not the ID of any file, for tests.
     #[cfg(test)]
     pub(crate) const NONE: FileId = FileId {
         device: 0,
@@ -306,30 +322,26 @@ impl FileId {
     };
 }
 
-/// Which file `path` leads to.
+/// The ID of the file that `path` leads to.
 ///
 /// # Errors
-/// Whether it is there is not known.
+/// Whether it exists is unknown.
 pub fn file_id(path: &Path) -> Result<Option<FileId>, CannotLook> {
-    let id = |meta: Metadata| FileId {
-        device: meta.dev(),
-        inode: meta.ino(),
-    };
-    Ok(metadata(path)?.map(id))
+    Ok(metadata(path)?.as_ref().map(FileId::from_metadata))
 }
 
-/// What the link at `path` says.
+/// The target of the link at `path`.
 ///
 /// # Errors
-/// Whether it is there is not known.
+/// Whether it exists is unknown.
 pub(crate) fn link(path: &Path) -> Result<Option<PathBuf>, CannotLook> {
     of_path(Call::ReadLink, path, std::fs::read_link(path))
 }
 
-/// The bytes of a file of the kernel's own, which has no length before it is read.
+/// The content of a file in `/proc`, whose length is only known once it was read.
 ///
 /// # Errors
-/// Whether it is there is not known, or it cannot be read.
+/// Whether it exists is unknown, or it cannot be read.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, CannotLook> {
     let Some(file) = of_path(Call::Open, path, File::open(path))? else {
         return Ok(None);
@@ -342,7 +354,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, CannotLook> {
 /// The names in a directory.
 ///
 /// # Errors
-/// Whether it is there is not known, or it cannot be listed.
+/// Whether it exists is unknown, or it cannot be listed.
 pub(crate) fn names(path: &Path) -> Result<Option<Vec<std::ffi::OsString>>, CannotLook> {
     let Some(entries) = of_path(Call::Open, path, std::fs::read_dir(path))? else {
         return Ok(None);
@@ -351,10 +363,10 @@ pub(crate) fn names(path: &Path) -> Result<Option<Vec<std::ffi::OsString>>, Cann
     of_path(Call::ReadDir, path, names.collect())
 }
 
-/// Whether two paths lead to one file; where one does not exist, whether both name one file of one directory.
+/// Whether two paths lead to the same file or, if one does not exist, have the same name in the same directory.
 ///
 /// # Errors
-/// That is not known.
+/// That is unknown.
 pub(crate) fn same_file(one: &Path, other: &Path) -> Result<bool, CannotLook> {
     if one == other {
         return Ok(true);
@@ -369,6 +381,11 @@ pub(crate) fn same_file(one: &Path, other: &Path) -> Result<bool, CannotLook> {
     let directory = |path: &Path| path.parent().map_or(Ok(None), file_id);
     let (above, other_above) = (directory(one)?, directory(other)?);
     Ok(above.is_some() && above == other_above)
+}
+
+/// The same, `false` if that is unknown: good enough to recognize what a person names, but not to judge a server.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
+    same_file(one, other) == Ok(true)
 }
 
 #[cfg(test)]

@@ -1,24 +1,23 @@
-//! Questions to file systems that may never answer.
+//! Queries to file systems that may never respond.
 //!
-//! A look at a path on a network file system that has lost its server does not return. Whoever asks about many paths
-//! asks here: each question is asked on a thread of its own, which has the rights of the thread that asks, and
-//! what has not been answered in time is left out. While a question is open it is not asked again, so that a
-//! file system that hangs for days costs one thread for each path and not more.
+//! Accessing a path on a network file system that has lost its server blocks. To ask about many paths, ask here: the queries
+//! run on threads that inherit the caller's rights, and those that don't finish in time are left out. A query that is still
+//! pending is not started again, so a file system that hangs for days costs one thread per path and no more.
 //!
-//! This is not for work that must happen; it is for looks that another look makes good later.
+//! This is not for work that must be done; it is for checks that are repeated later anyway.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long all answers together are waited for.
+/// How long to wait for all answers together.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// How many questions are asked at once; as many may stay open without keeping the others waiting.
+/// How many queries run at once; up to that many minus one may hang without blocking the rest.
 const AT_ONCE: usize = 16;
 
-/// Who asks, and what is still open.
+/// The queries that are still pending.
 #[derive(Debug)]
 pub(crate) struct Questions<Q> {
     open: Arc<Mutex<BTreeSet<Q>>>,
@@ -33,7 +32,7 @@ impl<Q> Default for Questions<Q> {
 }
 
 impl<Q: Ord + Clone + Send + 'static> Questions<Q> {
-    /// Asks each question; gives the answers that came within half a second.
+    /// Runs `answer` for each question; returns the answers that came within half a second.
     pub(crate) fn ask<A: Send + 'static>(
         &self,
         questions: impl IntoIterator<Item = Q>,
@@ -56,12 +55,12 @@ impl<Q: Ord + Clone + Send + 'static> Questions<Q> {
                         let answered = answer(&question);
                         locked(&open).remove(&question);
                         if tell.send((question, answered)).is_err() {
-                            // Nobody waits any longer.
+                            // Nobody is waiting any more.
                             return;
                         }
                     }
                 });
-            // Without a thread its questions stay unanswered.
+            // Without a thread, its questions stay unanswered.
             drop(asked);
         }
         let until = Instant::now() + PATIENCE;

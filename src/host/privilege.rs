@@ -1,24 +1,23 @@
 //! The kinds of thread and the rights of each.
 //!
-//! Linux gives credentials, capabilities and Landlock domains to threads. pgcertd uses that:
+//! On Linux, credentials, capabilities and Landlock domains belong to threads. pgcertd uses that:
 //! the one thread that may read every file of the host (a [`Rights::Reader`], for lineages
-//! that only root can read) can write nothing and opens nothing outside its lineage; the
-//! thread that writes (a [`Rights::Writer`]) acts with the owner's rights alone, inside the
-//! directories of its targets; the main thread, which looks at processes, signals and
-//! connects, has no effective capability. A [`Rights::Publisher`] puts what everybody may see into
+//! that only root can read) can't write anything or open files outside its lineage; the
+//! thread that writes (a [`Rights::Writer`]) only has the owner's rights, and only in the
+//! directories of its targets; the main thread, which inspects processes, sends signals and
+//! connects, has no effective capability. A [`Rights::Publisher`] writes public files to
 //! one directory.
 //!
-//! No thread becomes another user altogether: that user could kill the process. Where a server must
-//! be told who connects, a child does it ([`caller`](crate::host::caller)).
+//! No thread takes on another user's full identity: that user could then kill the process. If a server
+//! must see a certain user connect, a child process does it ([`caller`](crate::host::caller)).
 //!
-//! A worker lives as long as its directories stay the same inodes, since Landlock rules bind
-//! to inodes: [`Worker::covers`] says when to start a new one.
+//! Landlock rules bind to inodes, so a worker can be used until one of its directories is replaced:
+//! [`Worker::covers`] tells.
 //!
-//! This module is not for deciding what to read or write; it runs what it is handed.
+//! This module does not decide what to read or write; it runs the jobs that it is given.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 
@@ -32,9 +31,9 @@ use rustix::process::DumpableBehavior;
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::host::file::Unopened;
+use crate::host::look::FileId;
 
-/// The newest Landlock interface that the rules are written for; older kernels enforce the
-/// part that they know.
+/// The newest Landlock ABI that the rules are written for; older kernels enforce the part that they support.
 const LANDLOCK: ABI = ABI::V5;
 
 /// A user and a group, as numbers.
@@ -62,19 +61,19 @@ pub(crate) fn is_root() -> bool {
 /// Whether the calling thread may read files that its user may not: as root, or by the capability of the packaged unit.
 pub(crate) fn reads_for_others() -> bool {
     let sets = rustix::thread::capabilities(None);
-    // Where that cannot be told it may be so.
+    // If that can't be determined, assume that it may.
     is_root()
         || sets.map_or(true, |sets| {
             sets.effective.contains(CapabilitySet::DAC_READ_SEARCH)
         })
 }
 
-/// The end of a sentence about a path that is not there: what to do if it is there, and the shipped
-/// unit hides it (systemd.exec(5), `ProtectHome=`). Empty for a path that the unit shows.
+/// The end of a sentence about a missing path: what to do if it exists but the shipped unit hides it (systemd.exec(5),
+/// `ProtectHome=`). Empty for paths that the unit does not hide.
 pub(crate) fn if_hidden(path: &Path) -> &'static str {
     let homes = ["/root", "/home", "/run/user"];
     if homes.iter().any(|home| path.starts_with(home)) {
-        "; if it is there, the unit hides it: set ProtectHome=read-only with `systemctl edit pgcertd` \
+        "; if it exists, the unit hides it: set ProtectHome=read-only with `systemctl edit pgcertd` \
          and restart it"
     } else {
         ""
@@ -126,41 +125,33 @@ pub enum Rights {
     },
 }
 
-/// A thread could not be given its rights.
+/// A thread could not be started, or not with its rights.
 #[derive(Debug, thiserror::Error)]
 pub enum PrivilegeError {
-    /// The thread itself could not be started.
-    #[error("cannot start the thread {name}: {source}; see the limits on tasks and memory")]
+    #[error("cannot start the thread {name}: {source}; check the limits on tasks and memory")]
     Spawn {
         name: String,
         #[source]
         source: std::io::Error,
     },
-    /// A capability could not be raised or dropped.
     #[error(
         "cannot set the capabilities of a thread: {0}; the unit must allow the system call capset"
     )]
     Capabilities(#[source] rustix::io::Errno),
-    /// The file-system identity could not be taken.
     #[error("cannot act as user {uid}: {reason}; run pgcertd as root or as that user")]
-    Identity {
-        /// The user that was wanted.
-        uid: u32,
-        reason: String,
-    },
-    /// The Landlock rules were not accepted.
+    Identity { uid: u32, reason: String },
     #[error(
         "cannot restrict a thread with Landlock: {0}; the unit must allow the landlock_* system calls"
     )]
     Landlock(#[source] landlock::RulesetError),
-    /// The thread ended, by a panic, before it answered.
-    #[error("the thread {0} ended unexpectedly; this is a fault in pgcertd")]
+    /// The thread panicked before it answered.
+    #[error("internal error: the thread {0} ended unexpectedly")]
     Gone(String),
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread that runs what it is handed, one job after the other, with rights of its own.
+/// A thread with its own rights that runs the jobs it is given, one at a time.
 ///
 /// It ends when the last handle is dropped.
 #[derive(Debug)]
@@ -171,38 +162,23 @@ pub struct Worker {
 }
 
 /// A directory as a Landlock rule saw it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Covered {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
+type Covered = (PathBuf, FileId);
+
+fn covered_now(path: &PathBuf) -> Option<Covered> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((path.clone(), FileId::from_metadata(&metadata)))
 }
 
-impl Covered {
-    fn now(path: &Path) -> Option<Covered> {
-        Some(Covered::seen(path, &std::fs::metadata(path).ok()?))
-    }
-
-    fn held((path, directory): (&PathBuf, &Arc<Unopened>)) -> Covered {
-        Covered::seen(path, directory.metadata())
-    }
-
-    fn seen(path: &Path, meta: &std::fs::Metadata) -> Covered {
-        Covered {
-            path: path.to_owned(),
-            device: meta.dev(),
-            inode: meta.ino(),
-        }
-    }
+fn covered_held((path, directory): (&PathBuf, &Arc<Unopened>)) -> Covered {
+    (path.clone(), FileId::from_metadata(directory.metadata()))
 }
 
 impl Worker {
-    /// Starts a thread and gives it its rights; `find` runs in it first, before Landlock
-    /// closes, and says what they are (a lineage that only root can read can be resolved only
-    /// by the thread that may read it).
+    /// Starts a thread and gives it its rights; `find` returns them, and runs in the thread before Landlock is enforced
+    /// (a lineage that only root can read can only be resolved by the thread that may read it).
     ///
     /// # Errors
-    /// The thread cannot be started, or the system refuses it its rights: nothing runs then.
+    /// The thread cannot be started or given its rights; nothing has run then.
     pub async fn start(
         name: impl Into<String>,
         find: impl FnOnce() -> Rights + Send + 'static,
@@ -237,21 +213,38 @@ impl Worker {
         })
     }
 
-    /// Whether each of `directories` that exists is the one that the rules were made for.
+    /// Starts a thread that can read below `directory` with the file rights of `user`, and write nothing.
+    ///
+    /// # Errors
+    /// As [`Worker::start`].
+    pub(crate) async fn reading(
+        name: impl Into<String>,
+        user: Ids,
+        directory: impl Into<PathBuf>,
+    ) -> Result<Worker, PrivilegeError> {
+        let rights = Rights::Writer {
+            owner: user,
+            write: BTreeSet::new(),
+            read: [directory.into()].into(),
+        };
+        Worker::start(name, move || rights).await
+    }
+
+    /// Whether the rules were made for each of `directories` that exists.
     pub(crate) fn covers<'a>(&self, directories: impl IntoIterator<Item = &'a PathBuf>) -> bool {
         directories
             .into_iter()
-            .filter_map(|path| Covered::now(path))
+            .filter_map(covered_now)
             .all(|now| self.covered.contains(&now))
     }
 
-    /// Whether each of these, as they were found, is one that the rules were made for.
+    /// The same for directories that are held open.
     pub(crate) fn covers_held(&self, directories: &BTreeMap<PathBuf, Arc<Unopened>>) -> bool {
-        let mut held = directories.iter().map(Covered::held);
-        held.all(|held| self.covered.contains(&held))
+        let mut all = directories.iter().map(covered_held);
+        all.all(|directory| self.covered.contains(&directory))
     }
 
-    /// Runs `job` in the thread, and waits for nothing. One that has ended runs nothing.
+    /// Runs `job` in the thread without waiting for it; does nothing if the thread has ended.
     pub(crate) fn begin(&self, job: impl FnOnce() + Send + 'static) {
         drop(self.jobs.send(Box::new(job)));
     }
@@ -268,7 +261,7 @@ impl Worker {
         let (answer, answered) = tokio::sync::oneshot::channel();
         self.jobs
             .send(Box::new(move || {
-                // The caller may have stopped waiting; the job was done all the same.
+                // The caller may have stopped waiting; the job is done anyway.
                 drop(answer.send(job()));
             }))
             .map_err(|_| gone())?;
@@ -276,7 +269,32 @@ impl Worker {
     }
 }
 
-/// Gives the calling thread its rights; the directories that the rules hold are returned.
+/// Runs `look` with the file rights of `user`, on a thread that can write nothing.
+///
+/// # Errors
+/// The thread cannot be started.
+pub(crate) async fn as_user<R: Send + 'static>(
+    user: Ids,
+    look: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, PrivilegeError> {
+    let worker = Worker::reading("as-user", user, "/").await?;
+    worker.call(look).await
+}
+
+/// Runs `look` with the main thread's rights on another thread, since it may block on a file system or `/proc`: one
+/// directory that does not respond must not block the rest.
+///
+/// # Errors
+/// It panicked.
+pub(crate) async fn apart<R: Send + 'static>(
+    look: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, PrivilegeError> {
+    tokio::task::spawn_blocking(look)
+        .await
+        .map_err(|e| PrivilegeError::Gone(e.to_string()))
+}
+
+/// Gives the calling thread its rights; returns the directories that the rules cover.
 fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
     let read = make_bitflags!(AccessFs::{ReadFile | ReadDir});
     let publish = make_bitflags!(AccessFs::{ReadDir | WriteFile | MakeReg | MakeSock | RemoveFile});
@@ -292,7 +310,7 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
                 }
                 Ok(ruleset)
             })?;
-            Ok(directories.iter().map(Covered::held).collect())
+            Ok(directories.iter().map(covered_held).collect())
         }
         Rights::Watcher => {
             drop_all_but(CapabilitySet::DAC_READ_SEARCH)?;
@@ -308,7 +326,7 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
             let covered = targets
                 .iter()
                 .chain(others)
-                .filter_map(|p| Covered::now(p))
+                .filter_map(covered_now)
                 .collect();
             landlock(&[(targets, write), (others, read)])?;
             Ok(covered)
@@ -318,7 +336,7 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
             write: directories,
         } => {
             act_as(*owner)?;
-            let covered = directories.iter().filter_map(|p| Covered::now(p)).collect();
+            let covered = directories.iter().filter_map(covered_now).collect();
             landlock(&[(directories, publish)])?;
             Ok(covered)
         }
@@ -348,7 +366,7 @@ fn restrict(rights: &Rights) -> Result<BTreeSet<Covered>, PrivilegeError> {
     }
 }
 
-/// Denies the calling thread every file access but these.
+/// Denies the calling thread all file access except these.
 fn landlock(rules: &[(&BTreeSet<PathBuf>, BitFlags<AccessFs>)]) -> Result<(), PrivilegeError> {
     confine(|mut ruleset| {
         for (paths, access) in rules {
@@ -358,7 +376,7 @@ fn landlock(rules: &[(&BTreeSet<PathBuf>, BitFlags<AccessFs>)]) -> Result<(), Pr
     })
 }
 
-/// Denies the calling thread every file access but what `allow` adds.
+/// Denies the calling thread all file access except what `allow` adds.
 fn confine(
     allow: impl FnOnce(RulesetCreated) -> Result<RulesetCreated, RulesetError>,
 ) -> Result<(), PrivilegeError> {
@@ -371,7 +389,7 @@ fn confine(
     })()
     .map_err(PrivilegeError::Landlock)?;
     if restricted.ruleset == RulesetStatus::NotEnforced {
-        // A kernel without Landlock: capabilities and ownership still hold. Said by `check`.
+        // A kernel without Landlock: capabilities and ownership still apply. `check` reports it.
         tracing::debug!("this kernel has no Landlock; threads are limited by ownership alone");
     }
     Ok(())
@@ -386,8 +404,8 @@ pub(crate) fn landlock_available() -> bool {
         .is_ok()
 }
 
-/// Leaves the calling thread CAP_DAC_READ_SEARCH alone in force, where the process may have
-/// it; what a later step needs stays permitted.
+/// Leaves the calling thread with CAP_DAC_READ_SEARCH as its only effective capability, if the process has it; what a
+/// later step needs stays permitted.
 fn raise_read_search() -> Result<(), PrivilegeError> {
     let mut sets = rustix::thread::capabilities(None).map_err(PrivilegeError::Capabilities)?;
     sets.effective = sets.permitted & CapabilitySet::DAC_READ_SEARCH;
@@ -400,8 +418,8 @@ fn raise_read_search() -> Result<(), PrivilegeError> {
     rustix::thread::set_capabilities(None, sets).map_err(PrivilegeError::Capabilities)
 }
 
-/// The groups of a user, as a service of his has them: without Debian's `ssl-cert` a server does not read the key in
-/// `/etc/ssl/private`. His first one alone where the host does not know him.
+/// All groups of a user, as a service running as that user has them: without Debian's `ssl-cert` a server can't read the key
+/// in `/etc/ssl/private`. Only the given group if the host does not know the user.
 pub(crate) fn groups_of(user: Ids) -> Vec<Gid> {
     let known = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(user.uid));
     let others = known.ok().flatten().and_then(|known| {
@@ -413,15 +431,15 @@ pub(crate) fn groups_of(user: Ids) -> Vec<Gid> {
     all.into_iter().map(Gid::from_raw).collect()
 }
 
-/// Gives the calling thread the file rights of `owner`, and no capability.
+/// Gives the calling thread the file rights of `owner`, and no capabilities.
 fn act_as(owner: Ids) -> Result<(), PrivilegeError> {
     take_file_identity(owner, &groups_of(owner))?;
-    // Another user than the owner goes on with its own rights: what those do not allow, the
-    // file operation itself reports with its path.
+    // A user other than the owner continues with its own rights: if those don't suffice, the
+    // file operation itself fails and reports its path.
     drop_all_but(CapabilitySet::empty())
 }
 
-/// Makes `owner` the calling thread's user and group for files, where this process is root.
+/// Makes `owner` the calling thread's user and group for file access, if this process is root.
 fn take_file_identity(owner: Ids, groups: &[Gid]) -> Result<(), PrivilegeError> {
     if !is_root() {
         return Ok(());
@@ -435,18 +453,18 @@ fn take_file_identity(owner: Ids, groups: &[Gid]) -> Result<(), PrivilegeError> 
     let uid = nix::unistd::Uid::from_raw(owner.uid);
     nix::unistd::setfsgid(gid);
     nix::unistd::setfsuid(uid);
-    // setfsuid has no error of its own: a second call tells what is in force.
+    // setfsuid reports no errors: a second call returns the current value.
     if nix::unistd::setfsgid(gid) != gid || nix::unistd::setfsuid(uid) != uid {
         return Err(denied("the system kept the old file-system user".into()));
     }
     Ok(())
 }
 
-/// Leaves the calling thread at most `kept`, for good.
+/// Permanently drops all capabilities of the calling thread except `kept`.
 fn drop_all_but(kept: CapabilitySet) -> Result<(), PrivilegeError> {
     let now = rustix::thread::capabilities(None).map_err(PrivilegeError::Capabilities)?;
     let kept = CapabilitySets {
-        // What a change of the file-system user has taken out of force comes back into it.
+        // Changing the file-system user has made these ineffective; they become effective again.
         effective: now.permitted & kept,
         permitted: now.permitted & kept,
         inheritable: CapabilitySet::empty(),
@@ -454,11 +472,11 @@ fn drop_all_but(kept: CapabilitySet) -> Result<(), PrivilegeError> {
     rustix::thread::set_capabilities(None, kept).map_err(PrivilegeError::Capabilities)
 }
 
-/// What the main thread does first: no child inherits a capability, none is in force outside
-/// the threads that need it, and no core dump or debugger of the same user sees memory.
+/// The first step of the main thread: no child inherits a capability, none is effective outside
+/// the threads that need it, and no core dump or debugger of the same user can see the process's memory.
 ///
 /// # Errors
-/// The system refuses one of them; pgcertd must not go on then.
+/// One of these fails; pgcertd must not continue then.
 pub fn enter_main() -> Result<(), PrivilegeError> {
     let wrap = PrivilegeError::Capabilities;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(wrap)?;

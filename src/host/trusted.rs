@@ -1,41 +1,40 @@
-//! Whether a program that somebody else names may be run as a user.
+//! Whether a program named by someone else may be run as a given user.
 //!
-//! Whoever can write a program, or a directory on the way to it, decides what it does. As a user it may only do what root or
-//! that user himself has decided; and root's own deeds are decided by nobody's file.
+//! Whoever can write to a program, or to a directory in its path, controls what it does. So a program is only run as a user
+//! if nobody but root and that user controls it, and never as root.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 
-use super::directory::{Bender, LinkAtEnd, OnTheWay, ReachError, is_writable_by_others, walk};
+use super::directory::{Bender, OnTheWay, ReachError, is_writable_by_others, walk};
+use super::file::Links;
 use crate::host::privilege::Ids;
 
-/// Why a program is not run as a user.
+/// Why a program must not be run as a user.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Untrusted {
-    /// Root does what its own commands say, and not what a file says.
     #[error(
-        "root runs no program that a server's files or processes name; a server's data directory or configuration belongs to \
-         the user that it runs as"
+        "pgcertd never runs a program as root because a server's files or processes name it; a server's data directory or \
+         configuration should belong to the user that the server runs as"
     )]
     AsRoot,
-    /// Another user could have put it there.
+    /// Another user could have replaced it.
     #[error(
-        "{who} may write {}, and could have put another program there; let root or user {uid} own it, and nobody else write it",
+        "{who} can write to {} and could have replaced the program; make root or user {uid} its owner, and let nobody else write to it",
         path.display()
     )]
     Writable {
-        /// The program, or a directory or link on the way.
+        /// The program, or a directory or link in its path.
         path: PathBuf,
         who: String,
-        /// The user as whom it would run.
+        /// The user that it would run as.
         uid: u32,
     },
-    /// It is not there, or no path from the root.
+    /// It does not exist, or the path is not absolute.
     #[error(transparent)]
     Reach(io::Error),
-    /// It is a directory, for one.
     #[error("it is not a regular file")]
     NotAFile,
 }
@@ -46,15 +45,15 @@ impl From<ReachError> for Untrusted {
     }
 }
 
-/// Checks that nobody but root and `user` decides what the program at `path` is.
+/// Checks that nobody but root and `user` controls the program at `path`.
 ///
 /// # Errors
-/// Somebody else does, or there is no program.
+/// Someone else does, or there is no such program.
 pub(super) fn trusted(path: &Path, user: Ids) -> Result<(), Untrusted> {
     if user.uid == 0 {
         return Err(Untrusted::AsRoot);
     }
-    let reached = walk(path, LinkAtEnd::Followed, |step| {
+    let reached = walk(path, Links::Followed, |step| {
         let stranger = strangers(step)
             .into_iter()
             .find(|who| *who != Bender::User(user.uid));
@@ -72,13 +71,13 @@ pub(super) fn trusted(path: &Path, user: Ids) -> Result<(), Untrusted> {
     }
 }
 
-/// Who, beside root, decides what lies at this component, and what is in it.
+/// Who besides root controls this component and its contents.
 fn strangers(step: &OnTheWay<'_>) -> Vec<Bender> {
     const STICKY: u32 = 0o1000;
     let mut strangers = step.benders();
     let is_sticky_directory = FileType::from_raw_mode(step.stat.st_mode) == FileType::Directory
         && step.stat.st_mode & STICKY != 0;
-    // A link's own mode says nothing. What lies in a sticky directory is asked of the next component.
+    // The mode of a link means nothing. For a sticky directory, the next component is checked.
     if !step.is_link() && !is_sticky_directory && is_writable_by_others(step.stat) {
         strangers.push(Bender::Others);
     }
@@ -90,6 +89,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
     use crate::host::privilege::is_root;
+    use crate::skipped::Skipped;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
@@ -101,8 +101,7 @@ mod tests {
     #[test]
     fn a_program_is_run_only_where_root_and_its_user_alone_decide_what_it_is() {
         if !is_root() {
-            eprintln!("skipped: only root gives files away");
-            return;
+            return Skipped::because("only root gives files away").count();
         }
         let ground = tempfile::tempdir().unwrap();
         fs::set_permissions(ground.path(), fs::Permissions::from_mode(0o755)).unwrap();

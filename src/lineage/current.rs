@@ -53,7 +53,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::bundle::KeyedBundle;
+    use crate::bundle::{KeyedBundle, TrustFiles};
     use crate::lineage::Spec;
 
     /// A new pair of files, each put in its place by one rename.
@@ -75,8 +75,7 @@ mod tests {
             name: "a".to_owned(),
             candidates: vec![directory.path().canonicalize().unwrap()],
             files: None,
-            ca: None,
-            crl: None,
+            trust_files: TrustFiles::default(),
         };
         let mut tracked = Tracked::new(spec, Duration::from_millis(1), Duration::from_secs(600));
         assert!(tracked.unchanged().await.unwrap().is_none());

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
+use crate::bundle::TrustFiles;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -88,8 +89,7 @@ impl World {
             name: "a".to_owned(),
             candidates: vec![self.path("live/a")],
             files: None,
-            ca: None,
-            crl: None,
+            trust_files: TrustFiles::default(),
         };
         let reading = read::read(&spec, self.settled.clone(), &read::Users::default());
         let word = reading.parts.as_ref().ok().and_then(|parts| {

@@ -16,7 +16,7 @@ use super::{
     Trail,
 };
 use super::{read, settle};
-use crate::bundle::{self, Bundle, BundleError, ClientTrust, KeyedBundle, Part};
+use crate::bundle::{Bundle, BundleError, ClientTrust, KeyedBundle};
 use crate::host::privilege::{PrivilegeError, Rights, Worker};
 use crate::problem::Problem;
 
@@ -37,7 +37,7 @@ impl LineageFault {
     fn may_pass(&self) -> bool {
         match self {
             LineageFault::Read(error) => error.class() == super::ReadErrorClass::Incomplete,
-            LineageFault::Bundle(error) => error.class() == bundle::Class::Incomplete,
+            LineageFault::Bundle(error) => error.may_pass(),
         }
     }
 
@@ -301,9 +301,7 @@ pub(crate) async fn told(users: BTreeSet<u32>) -> Users {
 fn whole(parts: &Parts) -> Result<KeyedBundle, BundleError> {
     let chain: Vec<&[u8]> = parts.chain.iter().map(|c| c.as_slice()).collect();
     let bundle = KeyedBundle::parse(&chain, &parts.key)?;
-    let ca = parts.ca.as_ref().map(|bytes| bytes.as_slice());
-    let crl = parts.crl.as_ref().map(|bytes| bytes.as_slice());
-    Ok(bundle.with(ClientTrust::parse(ca, crl)?))
+    Ok(bundle.with(ClientTrust::parse(&parts.trust_files)?))
 }
 
 /// The source that follows from a reading and its verdict; `None` keeps what was known.
@@ -347,12 +345,7 @@ fn judged(
 /// Where the files are that an error is about, as part of a sentence.
 fn place(spec: &Spec, reading: &Reading, error: &BundleError) -> String {
     let directory = reading.directory.as_deref().unwrap_or(Path::new("/"));
-    if let BundleError::Companion(error) = error {
-        let path = match error.part() {
-            Part::Revocations => &spec.crl,
-            _ => &spec.ca,
-        };
-        let path = path.as_deref().unwrap_or(Path::new(""));
+    if let Some(Some(path)) = spec.trust_files.get(error.piece()) {
         return directory.join(path).display().to_string();
     }
     let mut names: Vec<&str> = reading.layout.as_ref().map_or_else(Vec::new, |layout| {
@@ -373,14 +366,9 @@ impl From<&crate::config::InstanceConfig> for Spec {
                 chain: files.chain.clone(),
                 key: files.key.clone(),
             }),
-            ca: instance
-                .ca
-                .as_ref()
-                .map(|companion| companion.source.clone()),
-            crl: instance
-                .crl
-                .as_ref()
-                .map(|companion| companion.source.clone()),
+            trust_files: instance
+                .trust_files()
+                .map(|found| Some(found?.source.clone())),
         }
     }
 }

@@ -1,12 +1,13 @@
 //! Stores what was reported, so that a restart neither repeats nor loses it.
 
 use std::fs;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::ledger::Ledger;
+use crate::host::directory::ReachError;
 use crate::host::file::read_owned;
+use crate::host::slot::FileSlot;
 use crate::report::notices;
 
 /// The file in the state directory.
@@ -78,18 +79,6 @@ impl NoticeMemory {
 /// Atomic, even if the host goes down.
 fn write(directory: &Path, text: &str) -> std::io::Result<()> {
     fs::create_dir_all(directory)?;
-    let new = directory.join(".told.json.new");
-    match fs::remove_file(&new) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&new, directory.join(FILE))?;
-    fs::File::open(directory)?.sync_all()
+    let slot = FileSlot::open(&directory.join(FILE)).map_err(ReachError::into_io)?;
+    Ok(slot.replace(text.as_bytes(), 0o600, None)?)
 }

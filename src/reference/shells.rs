@@ -6,6 +6,8 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+use crate::skipped::Skipped;
+
 /// Runs a program in the repository; nothing where it is not installed, which is said.
 fn run(program: &str, arguments: &[&str]) -> Option<Output> {
     let here = env!("CARGO_MANIFEST_DIR");
@@ -16,7 +18,7 @@ fn run(program: &str, arguments: &[&str]) -> Option<Output> {
     match ran {
         Ok(output) => Some(output),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            eprintln!("skipped: {program} is not installed; tests/install-deps installs it");
+            Skipped::because(format!("{program} is not installed")).count();
             None
         }
         Err(error) => panic!("{program}: {error}"),

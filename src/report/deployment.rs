@@ -78,7 +78,7 @@ impl DeploymentReport<'_> {
             .changed
             .iter()
             .filter(|piece| **piece != Piece::Certificate);
-        let words: Vec<&str> = changed.map(|piece| piece.words()).collect();
+        let words: Vec<String> = changed.map(Piece::to_string).collect();
         (!words.is_empty()).then(|| format!("new {}", words.join(" and ")))
     }
 

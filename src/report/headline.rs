@@ -119,8 +119,9 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
+    use crate::bundle::TrustFiles;
     use crate::bundle::{Expiry, Thresholds};
-    use crate::report::view::{CertificateView, CompanionPlaces};
+    use crate::report::view::CertificateView;
 
     fn now() -> Timestamp {
         "2026-11-25T00:00:00Z".parse().expect("a time")
@@ -150,8 +151,7 @@ mod tests {
             source: None,
             installed: None,
             served: Some(certificate),
-            ca: CompanionPlaces::default(),
-            crl: CompanionPlaces::default(),
+            trust_files: TrustFiles::default(),
             thresholds: Thresholds::default(),
         })
     }

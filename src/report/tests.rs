@@ -15,9 +15,9 @@ use super::event::Event;
 use super::event::RAISED;
 use super::kind::Priority;
 use super::told::ReportedState;
-use super::view::{CompanionPlaces, InstanceView};
+use super::view::InstanceView;
 use super::{Announcer, DeploymentReport, EventKind, Field};
-use crate::bundle::{Fingerprint, Piece, Thresholds};
+use crate::bundle::{Fingerprint, Piece, Thresholds, TrustFiles};
 use crate::config::{self, Config};
 use crate::deploy::state::State;
 use crate::deploy::{Done, Remark, SyncOutcome};
@@ -67,8 +67,7 @@ impl Heeded {
             source: None,
             installed: None,
             served: None,
-            ca: CompanionPlaces::default(),
-            crl: CompanionPlaces::default(),
+            trust_files: TrustFiles::default(),
             thresholds: Thresholds::default(),
         };
         let unchanged = Done::new(SyncOutcome::Unchanged, Instant::now());
@@ -262,8 +261,7 @@ fn a_remark_is_made_once() {
         source: None,
         installed: None,
         served: None,
-        ca: CompanionPlaces::default(),
-        crl: CompanionPlaces::default(),
+        trust_files: TrustFiles::default(),
         thresholds: Thresholds::default(),
     };
     let remarks = vec![
@@ -425,7 +423,12 @@ fn a_deployment_says_what_is_new() {
             Deployed,
             format!("pg.example.com {served}"),
         ),
-        (&Piece::ALL, old, Deployed, format!("pg.example.com {with}")),
+        (
+            &Piece::RENEWED,
+            old,
+            Deployed,
+            format!("pg.example.com {with}"),
+        ),
         (
             &[Piece::Crl],
             leaf(),

@@ -1,20 +1,19 @@
 //! What is shown of the instances: by `status`, in `status.json`, in JSON. No keys.
 
-use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
-use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::{Bundle, ClientTrust, Expiry, Fingerprint, Piece, Thresholds};
+use crate::bundle::{Bundle, ClientTrust, Expiry, Fingerprint, Piece, Thresholds, TrustFiles};
 use crate::config;
 use crate::deploy::state::{Observation, State};
-use crate::host::directory::{Directory, LinkAtEnd, ReachError};
+use crate::host::directory::ReachError;
 use crate::host::file;
+use crate::host::slot::FileSlot;
 use crate::problem::Problem;
 use crate::text;
 use crate::trust::Needed;
@@ -78,7 +77,7 @@ impl CertificateView {
     /// How near to its end that is at `now`.
     pub(crate) fn expiry_at(&self, now: Timestamp, thresholds: Thresholds) -> Expiry {
         let (begin, end) = self.term();
-        Expiry::from_not_before(begin, end, now, thresholds)
+        Expiry::from_validity(begin, end, now, thresholds)
     }
 
     /// With what is left at `now`.
@@ -129,7 +128,7 @@ impl CompanionPlaces {
         installed: Option<&Bundle>,
         now: Timestamp,
     ) -> CompanionPlaces {
-        let shown = |bundle: &Bundle| CompanionView::from_piece(piece, bundle.companions(), now);
+        let shown = |bundle: &Bundle| CompanionView::from_piece(piece, bundle.client_trust(), now);
         CompanionPlaces {
             source: source.and_then(shown),
             installed: installed.and_then(shown),
@@ -151,11 +150,7 @@ impl CompanionPlaces {
 
 impl CompanionView {
     fn from_piece(piece: Piece, companions: &ClientTrust, now: Timestamp) -> Option<CompanionView> {
-        let text = match piece {
-            Piece::Certificate => None,
-            Piece::Ca => companions.ca_pem(),
-            Piece::Crl => companions.crl_pem(),
-        };
+        let text = companions.pem(piece)?;
         let first_end = companions.first_end(piece, now).map(|end| EndView {
             name: end.name.to_owned(),
             fingerprint: end.fingerprint,
@@ -164,7 +159,7 @@ impl CompanionView {
             expiry: end.expiry,
         });
         Some(CompanionView {
-            digest: Fingerprint::from_der(&text?),
+            digest: Fingerprint::from_der(&text),
             first_end,
         })
     }
@@ -183,12 +178,9 @@ pub(crate) struct InstanceView {
     pub(crate) source: Option<CertificateView>,
     pub(crate) installed: Option<CertificateView>,
     pub(crate) served: Option<CertificateView>,
-    /// The CAs whose certificates it takes from clients, where the instance has such a file.
-    #[serde(default)]
-    pub(crate) ca: CompanionPlaces,
-    /// What these have revoked, where the instance has such a file.
-    #[serde(default)]
-    pub(crate) crl: CompanionPlaces,
+    /// The files by which the server judges its clients, where the instance has them.
+    #[serde(flatten)]
+    pub(crate) trust_files: TrustFiles<CompanionPlaces>,
     /// How long before its end its certificate is reported, where the configuration says so.
     #[serde(default, skip_serializing_if = "Thresholds::are_usual")]
     pub(crate) thresholds: Thresholds,
@@ -222,8 +214,7 @@ impl InstanceView {
             source: source.map(shown),
             installed: installed.map(|b| shown(b)),
             served,
-            ca: beside(Piece::Ca),
-            crl: beside(Piece::Crl),
+            trust_files: TrustFiles::from_pieces(beside),
             thresholds: config.expiry,
         }
     }
@@ -234,8 +225,9 @@ impl InstanceView {
         for certificate in certificates.into_iter().flatten() {
             certificate.look_at(now, self.thresholds);
         }
-        self.ca.look_at(Piece::Ca, now);
-        self.crl.look_at(Piece::Crl, now);
+        self.trust_files
+            .iter_mut()
+            .for_each(|(piece, places)| places.look_at(piece, now));
         self
     }
 }
@@ -312,19 +304,28 @@ impl StatusView {
     /// The runtime directory cannot be written.
     pub(crate) fn write(&self, runtime_directory: &Path) -> std::io::Result<()> {
         std::fs::create_dir_all(runtime_directory)?;
-        let directory = Directory::open(runtime_directory, LinkAtEnd::Followed);
-        let directory = directory.map_err(ReachError::into_io)?;
-        let new = ".status.json.new";
-        match rustix::fs::unlinkat(&directory, new, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mode = Mode::from_raw_mode(0o644);
-        let file = rustix::fs::openat(&directory, new, flags, mode)?;
+        let slot = FileSlot::open(&runtime_directory.join(FILE)).map_err(ReachError::into_io)?;
         // Whatever the umask: it holds nothing secret, and every user may ask.
-        rustix::fs::fchmod(&file, mode)?;
-        std::fs::File::from(file).write_all(text::json(self, false)?.as_bytes())?;
-        Ok(rustix::fs::renameat(&directory, new, &directory, FILE)?)
+        slot.stage(text::json(self, false)?.as_bytes(), 0o644, None)?;
+        Ok(slot.commit()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What programs read, as it was recorded: `status --json` without its white space, and `status.json`.
+    const RECORDED: &str = include_str!("../../tests/fixtures/status.json");
+
+    #[test]
+    fn the_document_of_status_stays_as_it_was_recorded() {
+        let view: StatusView = serde_json::from_str(RECORDED).expect("a view");
+        assert_eq!(
+            text::json(&view, true).expect("a document"),
+            RECORDED.trim_end()
+        );
+        let problem = view.instances[0].details.as_ref().expect("a problem");
+        assert_eq!(view.instances[0].problem, Some(problem.to_string()));
     }
 }

@@ -11,14 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::apart;
-use super::namespaces::if_allowed;
+use super::included::with_included;
 use super::postmaster::Postmaster;
 use super::program::{Program, Spoken};
-use super::settings::{SettingsError, TlsSettings, with_included};
-use crate::host::look::{self, CannotLook};
+use super::settings::{SettingsError, TlsSettings};
+use crate::host::look::{self, CannotLook, if_allowed};
 use crate::host::patience::Questions;
-use crate::host::privilege::Ids;
+use crate::host::privilege::{Ids, apart};
 
 /// How long an answer is kept although nothing has changed, as far as that is seen: an `include`
 /// may be written as nobody but Postgres reads it.

@@ -9,18 +9,10 @@
 
 use jiff::Timestamp;
 
-use super::files::{HeldBy, Installed};
-use super::{Instance, InstanceSnapshot, Server};
+use super::files::{FileTime, HeldBy, Installed};
+use super::instance::Instance;
+use super::snapshot::{InstanceSnapshot, Server};
 use crate::config::{Mode, Verify};
-
-/// Which time of a file is meant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FileTime {
-    /// When its content was last written (mtime).
-    Written,
-    /// When anything of it last changed (ctime).
-    Changed,
-}
 
 impl Instance {
     /// When the certificate that the server shows came into its file. A deployment that

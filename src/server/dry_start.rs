@@ -141,8 +141,8 @@ impl Program {
             ("external_pid_file", Some(within("external.pid"))),
             ("ssl_cert_file", Some(tls.cert_file.clone())),
             ("ssl_key_file", Some(tls.key_file.clone())),
-            ("ssl_ca_file", tls.ca_file.clone()),
-            ("ssl_crl_file", tls.crl_file.clone()),
+            ("ssl_ca_file", tls.trust_files.ca.clone()),
+            ("ssl_crl_file", tls.trust_files.crl.clone()),
         ];
         let named = named
             .into_iter()
@@ -182,7 +182,7 @@ impl Program {
 
 /// What names the configuration of a server's OpenSSL, in the environment that it was started with.
 fn openssl_conf(postmaster: &Postmaster) -> Result<Option<OsString>, CannotLook> {
-    let environment = postmaster.held().read("environ")?.unwrap_or_default();
+    let environment = postmaster.held.read("environ")?.unwrap_or_default();
     let mut variables = environment.split(|byte| *byte == 0);
     let value = variables.find_map(|variable| variable.strip_prefix(b"OPENSSL_CONF="));
     Ok(value.map(|value| OsString::from_vec(value.to_vec())))

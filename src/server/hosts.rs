@@ -18,7 +18,7 @@ use super::files::key_rule;
 use super::hba::words::{HbaLine, HbaWord, lines};
 use super::hba::{Dialect, HbaFiles, Lines, OnDisk, beside};
 use super::probe::AskedName;
-use super::settings::{FIX_FIRST, read_bounded};
+use super::setting_names::{FIX_FIRST, read_bounded};
 use crate::bundle::{BundleError, KeyedBundle};
 use crate::host::look::{CannotLook, same_file};
 use crate::host::patience::Questions;
@@ -573,9 +573,8 @@ fn pair_fault(cert_file: &Path, key_file: &Path, opens_keys: bool, server: Ids) 
                 | BundleError::NoPem { .. }
                 | BundleError::OtherForm { .. }
                 | BundleError::BrokenPem { .. }
-                | BundleError::NoCertificate { .. }
+                | BundleError::NoContent { .. }
                 | BundleError::CertificateUnreadable
-                | BundleError::NoKey
                 | BundleError::KeyMismatch
                 | BundleError::LeafNotFirst => true,
                 _ => false,

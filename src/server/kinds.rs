@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::ciphers::Ciphers;
+use super::error::InstanceError;
 use super::files::{FilesSnapshot, Targets};
+use super::instance::Instance;
 use super::patroni::{self, Patroni};
 use super::pgbouncer::{self, PgBouncer};
 use super::postmaster::{Absence, Phase, Postmaster};
 use super::process::Process;
-use super::program::Program;
-use super::settings::{self, SettingsError, TlsSettings};
-use super::{Instance, InstanceError, InstanceSnapshot, Server, apart};
+use super::program::{self, Program};
+use super::settings::{SettingsError, TlsSettings};
+use super::snapshot::{InstanceSnapshot, Server};
 use crate::config::ServerKind;
 use crate::host::look::CannotLook;
-use crate::server::namespaces;
+use crate::host::namespaces;
+use crate::host::privilege::apart;
 
 impl Instance {
     pub(super) async fn with_server(
@@ -188,7 +191,7 @@ impl Instance {
         match process {
             Process::Postmaster(postmaster) => {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
-                let settings = settings::tls_settings(postmaster, data, server).await?;
+                let settings = program::tls_settings(postmaster, data, server).await?;
                 let installed = sight.look.installed.bundle();
                 Ok(self.with_names(settings, installed.map(|bundle| &**bundle)))
             }
@@ -243,7 +246,7 @@ impl Instance {
         match process {
             Process::Postmaster(postmaster) => {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
-                let changed = settings::changed_since(postmaster, data, server, loaded).await;
+                let changed = program::changed_since(postmaster, data, server, loaded).await;
                 changed.unwrap_or_default()
             }
             Process::PgBouncer(pgbouncer) => {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::instance::Instance;
 use super::probe::{AskedName, ProbeError, WidestAnswer};
 use super::process::Process;
-use super::{Instance, Unseen};
+use super::unseen::Unseen;
 use crate::bundle::Bundle;
 use crate::config::Address;
 use crate::problem::Problem;

@@ -1,7 +1,7 @@
-//! Where an instance's files are and whose, and the state directory that is made for them.
+//! Where an instance's files are and who owns them, and creating the state directory.
 //!
-//! As whom root acts for an instance follows from who owns the server's own files. So these are reached through no link
-//! that somebody else could bend, and root itself is never the answer.
+//! The owner of the server's own files decides as which user root acts for an instance. So they are never reached through a
+//! link that someone else could redirect, and that user is never root.
 
 use std::ffi::{CStr, OsStr};
 use std::io;
@@ -11,14 +11,16 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use rustix::io::Errno;
 
-use super::InstanceError;
-use super::files::{Targets, staging_name};
+use super::error::InstanceError;
+use super::files::Targets;
 use super::patroni;
 use crate::config::{self, Account, ServerKind};
-use crate::host::directory::{Directory, LinkAtEnd, ReachError, reach};
+use crate::host::directory::{Directory, ReachError, reach};
+use crate::host::file::Links;
 use crate::host::privilege::{Ids, is_root};
+use crate::host::slot::staging_name;
 
-/// Where an instance's files are and whose, as things are now.
+/// Where an instance's files are and who owns them, as things are now.
 pub(super) fn targets(
     config: &config::InstanceConfig,
     state: PathBuf,
@@ -27,11 +29,11 @@ pub(super) fn targets(
     let home = config.home();
     let (owner, id) = match config.kind() {
         ServerKind::Postgres => {
-            let data = Directory::open(home, LinkAtEnd::Refused);
+            let data = Directory::open(home, Links::Refused);
             data.map(|data| (data.owner(), data.id()))
         }
         ServerKind::PgBouncer | ServerKind::Patroni => {
-            let file = reach(home, LinkAtEnd::Followed);
+            let file = reach(home, Links::Followed);
             file.map(|file| (file.owner(), file.id()))
         }
     }
@@ -49,8 +51,7 @@ pub(super) fn targets(
     Ok(Targets {
         cert: config.cert_file.clone(),
         key: config.key_file.clone(),
-        ca: config.ca.as_ref().map(|companion| companion.file.clone()),
-        crl: config.crl.as_ref().map(|companion| companion.file.clone()),
+        trust_files: config.trust_files().map(|found| Some(found?.file.clone())),
         state,
         lock_directory,
         kind: config.kind(),
@@ -65,7 +66,7 @@ pub(super) fn targets(
     })
 }
 
-/// Why the data directory or the configuration cannot be looked at.
+/// Why the data directory or the configuration cannot be accessed.
 fn no_home(config: &config::InstanceConfig, error: ReachError) -> InstanceError {
     let (key, path) = (config.place.key(), config.home().to_owned());
     let source = match error {
@@ -83,8 +84,8 @@ fn no_home(config: &config::InstanceConfig, error: ReachError) -> InstanceError 
     InstanceError::Home { key, path, source }
 }
 
-/// As whom a server runs whose configuration `found` owns: as `owner` says, or as that owner. What
-/// root owns says nothing.
+/// The user that a server runs as whose configuration belongs to `found`: the configured owner, or else that one. If it
+/// belongs to root, that says nothing.
 fn user_of(config: &config::InstanceConfig, found: Ids) -> Result<Ids, InstanceError> {
     let Some(uid) = user(config.owner.as_ref())? else {
         return match found.uid {
@@ -103,8 +104,7 @@ fn user_of(config: &config::InstanceConfig, found: Ids) -> Result<Ids, InstanceE
     Ok(Ids { uid, gid })
 }
 
-/// Makes the state directory with the rights of this process, for the owner of the files;
-/// whether it was not there before.
+/// Creates the state directory with the rights of this process, for the owner of the files; returns whether it is new.
 pub(super) fn make_state_directory(targets: &Targets) -> Result<bool, InstanceError> {
     make_directory_of_state(&targets.lock_directory, targets.owner)?;
     make_directory_of_state(&targets.state, targets.owner)
@@ -122,39 +122,39 @@ fn make_directory_of_state(path: &Path, owner: Ids) -> Result<bool, InstanceErro
     match parent.child(name) {
         Ok(state) => given_back(&parent, &state, owner).map_err(wrap),
         Err(error) if error.is_absence() => match make_directory(&parent, name, owner) {
-            Err(_) if parent.child(name).is_ok() => Ok(true), // Another pgcertd was as fast.
+            Err(_) if parent.child(name).is_ok() => Ok(true), // Another pgcertd has created it.
             made => made.map(|()| true).map_err(wrap),
         },
         Err(error) => Err(wrap(error.into_io())),
     }
 }
 
-/// A unit that went from another user to root had its state directory given to root, where systemd gives it away with all
-/// that is in it (systemd.exec(5)): root gives it back. Whether it did.
+/// If the unit was changed to run as root, systemd has changed the owner of the state directory and everything in it to root
+/// (systemd.exec(5)): root gives it back. Returns whether it did.
 ///
-/// Only below a directory in which root alone decides what a name is: elsewhere its owner could have given the name of his
-/// own instance's directory to another one of root's.
+/// Only in a directory that nobody but root can change: elsewhere, its owner could have moved another of root's directories to
+/// this name.
 fn given_back(parent: &Directory, state: &Directory, owner: Ids) -> io::Result<bool> {
     if !is_root() || state.owner().uid != 0 || owner.uid == 0 {
         return Ok(false);
     }
     if !parent.is_roots_alone() {
         return Err(io::Error::other(
-            "it belongs to root, in a directory that root does not own alone, and was not given away; chown it to the \
-             server's user if it is this instance's",
+            "it belongs to root, but its parent directory does not belong to root alone, so it was left as it is; chown it to \
+             the server's user if it is this instance's",
         ));
     }
     give_back(state, owner)?;
     Ok(true)
 }
 
-/// Makes a directory for `owner`. It gets its name once owner and mode are right: one that a crash
-/// left to root would shut the owner out.
+/// Creates a directory for `owner`. It only gets its name once owner and mode are right: if a crash left it to root, the
+/// owner would be locked out.
 fn make_directory(parent: &Directory, name: &OsStr, owner: Ids) -> io::Result<()> {
     let staging = staging_name(name);
     match rustix::fs::unlinkat(parent, &staging, rustix::fs::AtFlags::REMOVEDIR) {
         Ok(()) | Err(Errno::NOENT) => {}
-        // What a crash has left may be another user's.
+        // What a crash left may belong to another user.
         Err(error) => return Err(error.into()),
     }
     let new = made(parent, &staging)?;
@@ -164,30 +164,30 @@ fn make_directory(parent: &Directory, name: &OsStr, owner: Ids) -> io::Result<()
     Ok(rustix::fs::fsync(above)?)
 }
 
-/// Makes a directory, and holds what was made: an empty one of this process's own, and not what somebody who may write in
-/// the parent has put in its place since.
+/// Creates a directory and opens it, making sure that it is the new one: empty, owned by this process's user, and not one
+/// that someone with write access to the parent has put in its place.
 fn made(parent: &Directory, name: &OsStr) -> io::Result<OwnedFd> {
     rustix::fs::mkdirat(parent, name, Mode::RWXU)?;
     let new = parent.child(name).map_err(ReachError::into_io)?;
     let opened = new.opened().map_err(ReachError::into_io)?;
     let names = rustix::fs::Dir::read_from(&opened)?;
-    // Its own two names, `.` and `..`, are all that is in it.
+    // `.` and `..` are all that it contains.
     if new.owner().uid != Ids::own().uid || names.take(3).count() != 2 {
         return Err(io::Error::other(
-            "another directory has taken its place while it was made; see who may write in the directory above",
+            "another directory took its place while it was being created; check who can write to its parent directory",
         ));
     }
     Ok(opened)
 }
 
-/// Opens a directory through which every user may pass, and makes it, and those above it, where they are missing.
-/// The umask of whoever runs `sync` must not shut a server out of its own files.
+/// Opens a directory; creates it and its parents if they are missing, so that every user can enter them. The umask of whoever
+/// runs `sync` must not lock a server out of its own files.
 fn passable(path: &Path) -> Result<Directory, ReachError> {
     let system = |source| ReachError::System {
         path: path.to_owned(),
         source,
     };
-    let (parent, name) = match Directory::open(path, LinkAtEnd::Followed) {
+    let (parent, name) = match Directory::open(path, Links::Followed) {
         Err(error) if error.is_absence() => match (path.parent(), path.file_name()) {
             (Some(parent), Some(name)) => (passable(parent)?, name),
             _ => return Err(error),
@@ -197,15 +197,14 @@ fn passable(path: &Path) -> Result<Directory, ReachError> {
     match made(&parent, name) {
         Ok(new) => rustix::fs::fchmod(new, Mode::from_raw_mode(0o755))
             .map_err(|error| system(error.into()))?,
-        // Another pgcertd was as fast.
+        // Another pgcertd has created it.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(system(error)),
     }
     parent.child(name)
 }
 
-/// Gives a directory and the files in it to `owner`: the files first, while nobody else can put
-/// another one in their place.
+/// Gives a directory and the files in it to `owner`: the files first, while nobody else can replace them.
 fn give_back(directory: &Directory, owner: Ids) -> io::Result<()> {
     let opened = directory.opened().map_err(ReachError::into_io)?;
     for entry in rustix::fs::Dir::read_from(&opened)? {
@@ -214,7 +213,7 @@ fn give_back(directory: &Directory, owner: Ids) -> io::Result<()> {
     Ok(give_directory(&opened, owner)?)
 }
 
-/// Gives a regular file of root's that has no other name to `owner`; others stay as they are.
+/// Gives a file to `owner` if it is a regular file of root's with no other name.
 fn give_file(directory: &OwnedFd, name: &CStr, owner: Ids) -> Result<(), Errno> {
     let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let Ok(file) = rustix::fs::openat(directory, name, flags, Mode::empty()) else {
@@ -230,7 +229,7 @@ fn give_file(directory: &OwnedFd, name: &CStr, owner: Ids) -> Result<(), Errno> 
     Ok(())
 }
 
-/// Gives an opened directory to `owner`.
+/// Gives an open directory to `owner`.
 fn give_directory(directory: &OwnedFd, owner: Ids) -> Result<(), Errno> {
     if Ids::own() != owner {
         rustix::fs::fchown(
@@ -239,7 +238,7 @@ fn give_directory(directory: &OwnedFd, owner: Ids) -> Result<(), Errno> {
             Some(Gid::from_raw(owner.gid)),
         )?;
     }
-    // The server's group may pass: a key that root owns is read through it.
+    // The server's group may enter: it needs that to read a key that root owns.
     rustix::fs::fchmod(directory, Mode::from_raw_mode(0o750))
 }
 

@@ -1,31 +1,28 @@
-//! The postmaster of a data directory: what its pid file says, and whether the process that
-//! it names is that postmaster.
+//! The postmaster of a data directory: what its pid file says, and whether the process named there is that postmaster.
 //!
-//! A number in a file proves nothing: `kill -9` leaves the file behind, the number is given
-//! to another process, and in a container it means another process on the host. So the
-//! process is held by a pidfd first, then its identity is proven, and only through that
-//! pidfd is it ever signalled. A look that fails proves no more than a number does: then nobody knows whether the
-//! server runs ([`Absence::NotKnown`]).
+//! A number in a file proves nothing: `kill -9` leaves the file behind, the number is reused for another process, and the
+//! number of a process in a container belongs to a different process on the host. So the process is held by a pidfd first,
+//! then its identity is proven, and it is only ever signalled through that pidfd. If a check fails, it is unknown whether the
+//! server is running ([`Absence::NotKnown`]).
 
 use std::ffi::OsString;
 use std::fmt;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use procfs::process::Status;
-use rustix::process::Signal;
 
-use super::namespaces::{self, Numbers};
-pub(crate) use super::namespaces::{Apart, Network};
-use super::process::Against;
+use super::identity::{Against, elsewhere, is_of_user, takes_reload};
+use crate::config::Address;
 use crate::host::look::{CannotLook, FileId};
+use crate::host::namespaces;
+pub(crate) use crate::host::namespaces::{Apart, Network};
 use crate::host::process::{self, HeldProcess};
 use crate::problem::Problem;
 
 /// `postmaster.pid`, as far as it was written when it was read.
 ///
-/// The lines are those of PostgreSQL's `miscadmin.h` (`LOCK_FILE_LINE_*`); those from the
-/// fourth on are filled in while the server starts, in any order.
+/// The lines are those of PostgreSQL's `miscadmin.h` (`LOCK_FILE_LINE_*`); from the fourth line on, they are
+/// filled in while the server starts, in any order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PidFile {
     /// Line 1, as the server's own pid namespace counts.
@@ -44,51 +41,51 @@ pub struct PidFile {
     pub(crate) phase: Option<Phase>,
 }
 
-/// How far a server has come, by line 8 of its pid file.
+/// The state of a server, by line 8 of its pid file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
-    /// Recovery or start-up is under way.
+    /// Starting up, or in recovery.
     Starting,
     Stopping,
     Ready,
-    /// A standby that takes no connections.
+    /// A standby that accepts no connections.
     Standby,
 }
 
-/// Why a data directory has no postmaster that can be signalled.
+/// Why an instance has no server process that can be signalled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Absence {
     /// There is no `postmaster.pid`.
     NoPidFile,
-    /// The file is empty or has too few lines: a server is about to start, or crashed then.
+    /// The file is empty or has too few lines: a server is just starting, or crashed while it was.
     HalfWritten,
-    /// The file's first lines are not what PostgreSQL writes.
+    /// The first lines are not what PostgreSQL writes.
     Garbage,
-    /// A negative number: a single-user session, which serves nobody.
+    /// A negative number: a single-user session, which serves no clients.
     SingleUser,
-    /// No process has the number: the server was killed and left the file behind.
+    /// No process has the number: the server was killed, leaving the file behind.
     Stale { pid: u32 },
-    /// A process has the number and is not this postmaster; it is left alone.
+    /// Another process has the number; it is left alone.
     Foreign {
         pid: u32,
-        /// Which piece of evidence is against it.
+        /// Why it is not this postmaster.
         evidence: String,
     },
     /// The server is shutting down.
     Stopping,
     /// The file cannot be read.
     Unreadable(String),
-    /// A look at the host failed, so that nobody knows whether the server runs.
+    /// A check failed, so it is unknown whether the server is running.
     NotKnown(CannotLook),
-    /// What may be it runs in a way that is not supported, so that it is neither known nor down.
+    /// What may be the server runs in a way that is not supported.
     Unsupported {
         why: String,
         /// What is supported, and how to get there.
         fix: &'static str,
     },
-    /// A server of another kind, which leaves no such file in a place that is known.
+    /// No process of a server of another kind was found, which has no pid file in a known place.
     NotFound {
-        /// Why it is thought to be down.
+        /// Why it is considered down.
         why: String,
         /// What to do about it.
         fix: &'static str,
@@ -124,7 +121,7 @@ impl fmt::Display for Absence {
 }
 
 impl Absence {
-    /// Whether a server may run all the same, so that nothing may be taken for well.
+    /// Whether the server may be running all the same, so that nothing can be called healthy.
     pub(crate) fn may_run(&self) -> bool {
         matches!(
             self,
@@ -162,7 +159,7 @@ impl PidFile {
     /// [`Absence::HalfWritten`], [`Absence::Garbage`] or [`Absence::SingleUser`].
     pub fn parse(text: &str) -> Result<PidFile, Absence> {
         let lines: Vec<&str> = text.split('\n').map(str::trim_end).collect();
-        // Each line ends in a newline; what follows the last newline is still being written.
+        // Each line ends with a newline; anything after the last newline is still being written.
         let whole = lines.len().saturating_sub(1);
         if whole < 3 {
             return Err(Absence::HalfWritten);
@@ -176,8 +173,8 @@ impl PidFile {
             .filter(|p| *p > 0)
             .ok_or(Absence::Garbage)?;
         let line = |n: usize| (n <= whole).then(|| lines[n - 1].trim());
-        // Line 7 comes first and leaves line 6 empty. Only once line 8 is there does that mean
-        // that the server listens nowhere (`PostmasterMain`).
+        // Line 7 is written first and leaves line 6 empty. Only once line 8 is there does an empty line 6
+        // mean that the server listens nowhere (`PostmasterMain`).
         let listens = |address: &&str| !address.is_empty() || whole >= 8;
         Ok(PidFile {
             pid,
@@ -197,9 +194,9 @@ impl PidFile {
         })
     }
 
-    /// Whether the server has come so far that the lines on where it listens are its last word.
-    /// It loads its TLS files before that, and writes its phase after (`PostmasterMain`); an
-    /// empty sixth line may until then be one that is still to be filled.
+    /// Whether the server has started far enough that the lines on where it listens are final.
+    /// It loads its TLS files before those, and writes its phase after (`PostmasterMain`); until then,
+    /// an empty sixth line may still be filled in.
     pub(crate) fn is_whole(&self) -> bool {
         self.phase.is_some()
     }
@@ -212,14 +209,13 @@ pub struct Postmaster {
     pub(crate) pid: u32,
     /// What its pid file says.
     pub(crate) file: PidFile,
-    /// Its executable, where it may be looked at, is the one at that path here, and paths mean
-    /// here what they mean to it.
+    /// Its executable, if this user may see it, it is the same file here, and paths mean the same here.
     pub(crate) executable: Option<PathBuf>,
-    /// In which network it listens.
+    /// The network in which it listens.
     pub(crate) network: Network,
     /// Its arguments, without its own name.
     pub(crate) arguments: Vec<OsString>,
-    held: HeldProcess,
+    pub(super) held: HeldProcess,
 }
 
 impl Postmaster {
@@ -227,13 +223,18 @@ impl Postmaster {
     /// by the user `owner`.
     ///
     /// # Errors
-    /// [`Absence::Stale`] or [`Absence::Foreign`], with the evidence; [`Absence::NotKnown`] where a look failed.
+    /// [`Absence::Stale`] or [`Absence::Foreign`], with the evidence; [`Absence::NotKnown`] if a check failed.
     pub fn identify(
         file: PidFile,
         data_directory: FileId,
         owner: u32,
     ) -> Result<Postmaster, Absence> {
-        let absence = match Postmaster::prove(file.pid, &file, data_directory, owner) {
+        let proven = match HeldProcess::open(file.pid) {
+            Ok(Some(held)) => Postmaster::prove(held, &file, data_directory, owner),
+            Ok(None) => Err(Against::Gone),
+            Err(cannot) => Err(cannot.into()),
+        };
+        let absence = match proven {
             Ok(found) => return Ok(found),
             Err(Against::Gone) => Absence::Stale { pid: file.pid },
             Err(Against::Evidence(evidence)) => Absence::Foreign {
@@ -242,7 +243,7 @@ impl Postmaster {
             },
             Err(Against::NotKnown(cannot)) => Absence::NotKnown(cannot),
         };
-        // The number may be one of another pid namespace (a container's server).
+        // The number may be from another pid namespace (a server in a container).
         let mut search = process::search_of(owner, |pid| {
             Postmaster::namesake(pid, &file, data_directory, owner)
         });
@@ -255,8 +256,8 @@ impl Postmaster {
         }
     }
 
-    /// The postmaster, if the process has the file's number in a pid namespace of its own, and is that. Each container
-    /// has a process 1, and many start at once: the directory alone tells.
+    /// The postmaster, if this process has the file's number in a pid namespace of its own and is proven to be it. Every
+    /// container has a process 1, and many start at the same time: only the directory proves it.
     fn namesake(
         pid: u32,
         file: &PidFile,
@@ -280,7 +281,7 @@ impl Postmaster {
             Err(Against::NotKnown(cannot)) => return Err(cannot),
             Err(Against::Gone | Against::Evidence(_)) => return Ok(None),
         };
-        match (Postmaster::prove(pid, file, data_directory, owner), by_cwd) {
+        match (Postmaster::prove(held, file, data_directory, owner), by_cwd) {
             (Ok(found), PostmasterEvidence::For) => Ok(Some(found)),
             (Ok(_), PostmasterEvidence::Hidden(cannot)) | (Err(Against::NotKnown(cannot)), _) => {
                 Err(cannot)
@@ -290,52 +291,25 @@ impl Postmaster {
     }
 
     fn prove(
-        pid: u32,
+        held: HeldProcess,
         file: &PidFile,
         data_directory: FileId,
         owner: u32,
     ) -> Result<Postmaster, Against> {
-        let against = |evidence: String| Err(Against::Evidence(evidence));
-        // First the handle, then the evidence: what is proven below is proven of this process,
-        // or, had it gone meanwhile, the signal through the handle reaches nobody.
-        let held = HeldProcess::open(pid)?.ok_or(Against::Gone)?;
-        let status = held.status()?.ok_or(Against::Gone)?;
-        if status.euid != owner {
-            return against(format!(
-                "its user is {}, the data directory's owner is {owner}",
-                status.euid
-            ));
-        }
-        if status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) == 0 {
-            return against("it does not handle SIGHUP".into());
-        }
-        if let Some(inner) = status.nspid.as_ref().and_then(|all| all.last())
-            && u32::try_from(*inner).ok() != Some(file.pid)
-        {
-            return against(format!("it is number {inner} in its own namespace"));
-        }
+        let expected = format!("the data directory's owner is {owner}");
+        is_of_user(&held, owner, &expected)?;
+        takes_reload(&held, Some(file.pid))?;
         let by_exe = evidence_of_executable(&held)?;
         let by_cwd = evidence_of_directory(&held, data_directory)?;
         if (by_exe, by_cwd) != (PostmasterEvidence::For, PostmasterEvidence::For) {
             evidence_of_start(&held, file.start_time)?;
         }
-        let numbers = if pid == file.pid {
-            Numbers::Shared
-        } else {
-            Numbers::Own
-        };
-        let proc = held.entry();
-        let arguments = held.read("cmdline")?.ok_or(Against::Gone)?;
+        let arguments = held.arguments()?.ok_or(Against::Gone)?;
         Ok(Postmaster {
-            pid,
-            executable: namespaces::executable(&proc)?,
-            network: namespaces::network_of(&proc, numbers)?,
-            arguments: arguments
-                .split(|b| *b == 0)
-                .skip(1)
-                .filter(|a| !a.is_empty())
-                .map(|a| OsString::from_vec(a.to_vec()))
-                .collect(),
+            pid: held.pid(),
+            executable: namespaces::executable(&held)?,
+            network: namespaces::network_of(&held)?,
+            arguments: arguments.into_iter().skip(1).collect(),
             file: file.clone(),
             held,
         })
@@ -356,28 +330,39 @@ impl Postmaster {
         }
     }
 
-    /// Asks the postmaster to load its configuration and its TLS files anew.
+    /// Where it listens, by its pid file, best first.
     ///
     /// # Errors
-    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
-    pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
-        self.held.signal(Signal::HUP)
-    }
-
-    pub(in crate::server) fn held(&self) -> &HeldProcess {
-        &self.held
+    /// It listens on Unix sockets alone, in another network, or has not said where yet.
+    pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
+        if self.network == Network::Own {
+            // Here, the same address belongs to another server, if to any.
+            return Err(elsewhere());
+        }
+        let file = &self.file;
+        match (file.port, file.listen.as_deref(), file.is_whole()) {
+            (Some(_), Some(""), true) => Err(Problem::new(
+                "the server listens on Unix sockets alone, over which PostgreSQL speaks no TLS",
+                "set listen_addresses, or verify = \"none\"",
+            )),
+            (Some(port), Some(listen), true) => Ok(Address::from_listen(listen, port)),
+            _ => {
+                let what = "the server is still starting and has not said where it listens";
+                Err(Problem::new(what, ""))
+            }
+        }
     }
 }
 
-/// What a piece of evidence says, where it is not against a process.
+/// A piece of evidence that does not speak against a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PostmasterEvidence {
     For,
-    /// This user may not look at it.
+    /// This user may not see it.
     Hidden(CannotLook),
 }
 
-/// What is against an executable of this path.
+/// Why an executable with this path is not Postgres.
 pub(super) fn against_executable(path: &Path) -> Option<String> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     // A package upgrade leaves the running one as "postgres (deleted)".
@@ -390,10 +375,10 @@ pub(super) fn against_executable(path: &Path) -> Option<String> {
 fn evidence_of_executable(held: &HeldProcess) -> Result<PostmasterEvidence, Against> {
     match held.link("exe") {
         Ok(Some(path)) => match against_executable(&path) {
-            Some(evidence) => Err(Against::Evidence(evidence)),
+            Some(evidence) => Err(evidence.into()),
             None => Ok(PostmasterEvidence::For),
         },
-        // Nor has a thread of the kernel one.
+        // Kernel threads have none either.
         Ok(None) => Err(Against::Gone),
         Err(cannot) if cannot.is_denied() => Ok(PostmasterEvidence::Hidden(cannot)),
         Err(cannot) => Err(cannot.into()),
@@ -404,8 +389,8 @@ fn evidence_of_directory(
     held: &HeldProcess,
     data_directory: FileId,
 ) -> Result<PostmasterEvidence, Against> {
-    // A postmaster changes into its data directory and stays there; the file system's own
-    // numbers are compared, since the path differs in a container.
+    // A postmaster changes to its data directory and stays there; device and inode are compared,
+    // since the path is different in a container.
     let cwd = match held.file_id("cwd") {
         Ok(cwd) => cwd.ok_or(Against::Gone)?,
         Err(cannot) if cannot.is_denied() => return Ok(PostmasterEvidence::Hidden(cannot)),
@@ -414,16 +399,14 @@ fn evidence_of_directory(
     if data_directory == cwd {
         return Ok(PostmasterEvidence::For);
     }
-    let other = "its working directory is another one";
-    Err(Against::Evidence(other.into()))
+    Err("its working directory is another one".to_owned().into())
 }
 
-/// The last resort where executable or directory may not be looked at: a clock step breaks it.
+/// The last resort if executable or directory are not visible: a clock step breaks it.
 fn evidence_of_start(held: &HeldProcess, start_time: i64) -> Result<(), Against> {
-    /// PostgreSQL notes the time a moment after the process began; ticks are rounded.
+    /// In seconds: PostgreSQL takes the time a moment after the process started, and ticks are rounded.
     const TOLERANCE: i64 = 3;
-    let ticks = held.stat()?.ok_or(Against::Gone)?.starttime;
-    let began = process::boot_time()? + ticks / procfs::ticks_per_second();
+    let began = process::boot_time()? + held.start_ticks() / procfs::ticks_per_second();
     if i64::try_from(began).is_ok_and(|began| (began - start_time).abs() <= TOLERANCE) {
         Ok(())
     } else {

@@ -1,41 +1,23 @@
 //! The process that serves an instance, whatever kind of server it is.
 //!
-//! A value exists only where the process was proven to be that server, and was held by a pidfd
-//! before that: what is signalled through it is what was proven.
+//! A value only exists if the process was held by a pidfd and then proven to be that server: what is signalled through the
+//! pidfd is what was proven.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use rustix::process::Signal;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use crate::config::{Address, ServerKind};
-use crate::host::look::CannotLook;
+use crate::host::namespaces::Network;
 use crate::host::process::HeldProcess;
 use crate::problem::Problem;
-use crate::server::namespaces::{Network, elsewhere};
+use crate::server::identity::elsewhere;
 use crate::server::patroni::Patroni;
 use crate::server::pgbouncer::PgBouncer;
 use crate::server::postmaster::{Phase, Postmaster};
-
-/// When a process began whose start is `ticks` clock ticks after the boot (proc_pid_stat(5),
-/// `starttime`), by the wall clock of now. The boot's own time is to be had in whole seconds only,
-/// which would make a file look edited that was written just before the start.
-pub(super) fn began(ticks: u64) -> SystemTime {
-    let up = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let up = Duration::try_from(up).unwrap_or_default();
-    let per_second = procfs::ticks_per_second();
-    moment(ticks, per_second, up, SystemTime::now())
-}
-
-/// The end of the clock tick that is `ticks` after the boot, which was `up` before `now`: what a
-/// process reads at its start it reads after that.
-fn moment(ticks: u64, per_second: u64, up: Duration, now: SystemTime) -> SystemTime {
-    let since_boot =
-        Duration::from_millis(ticks.saturating_add(1).saturating_mul(1000) / per_second.max(1));
-    let ago = up.saturating_sub(since_boot);
-    now.checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH)
-}
 
 /// A running server whose identity was proven.
 #[derive(Debug)]
@@ -64,30 +46,32 @@ impl Process {
         }
     }
 
-    /// What tells this run of the server from another: of a postmaster the start time in its pid
-    /// file, in Unix seconds, which another pid namespace shows alike; of others the clock ticks
-    /// between the boot and the start of the process (proc_pid_stat(5), `starttime`).
+    /// What distinguishes this run of the server from others: for a postmaster, the start time in its pid file, in Unix
+    /// seconds, which is the same in other pid namespaces; for others, the clock ticks from boot to the start of the process
+    /// (proc_pid_stat(5), `starttime`).
     pub(crate) fn run(&self) -> i64 {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.start_time,
-            Process::PgBouncer(pgbouncer) => i64::try_from(pgbouncer.ticks).unwrap_or(i64::MAX),
-            Process::Patroni(patroni) => i64::try_from(patroni.start_ticks).unwrap_or(i64::MAX),
+            Process::PgBouncer(_) | Process::Patroni(_) => {
+                i64::try_from(self.held().start_ticks()).unwrap_or(i64::MAX)
+            }
         }
     }
 
-    /// Asks the server to load its configuration and its TLS files anew.
+    /// Tells the server to reload its configuration and its TLS files.
     ///
     /// # Errors
-    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
+    /// The process has ended (`ESRCH`), or this process may not signal it (`EPERM`).
     pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
-        match self {
-            Process::Postmaster(postmaster) => postmaster.signal_reload(),
-            Process::PgBouncer(pgbouncer) => pgbouncer.signal_reload(),
-            Process::Patroni(patroni) => patroni.signal_reload(),
-        }
+        self.held().signal(Signal::HUP)
     }
 
-    /// Whether it still runs, as far as the system tells.
+    /// When it started, and read its configuration, by the current wall clock.
+    pub(crate) fn began(&self) -> SystemTime {
+        self.held().began()
+    }
+
+    /// Whether it is still running, as far as the system tells.
     pub(crate) fn alive(&self) -> bool {
         self.held().has_ended() != Ok(true)
     }
@@ -98,7 +82,7 @@ impl Process {
         stat.is_ok_and(|stat| stat.is_some_and(|stat| matches!(stat.state, 'T' | 't')))
     }
 
-    /// Waits for its end; for ever where that cannot be waited for.
+    /// Waits until it ends; forever if that is not possible.
     pub(crate) fn end(&self) -> impl Future<Output = ()> + Send + use<> {
         let held = self.held().as_fd().try_clone_to_owned();
         async move {
@@ -117,16 +101,16 @@ impl Process {
         }
     }
 
-    /// Where its mount table is to be read, which everyone may (proc_pid_mountinfo(5)).
+    /// The path of its mount table, which everyone may read (proc_pid_mountinfo(5)).
     pub(super) fn mounts(&self) -> std::path::PathBuf {
         self.held().entry().join("mountinfo")
     }
 
     fn held(&self) -> &HeldProcess {
         match self {
-            Process::Postmaster(postmaster) => postmaster.held(),
-            Process::PgBouncer(pgbouncer) => pgbouncer.held(),
-            Process::Patroni(patroni) => patroni.held(),
+            Process::Postmaster(postmaster) => &postmaster.held,
+            Process::PgBouncer(pgbouncer) => &pgbouncer.held,
+            Process::Patroni(patroni) => &patroni.held,
         }
     }
 
@@ -136,7 +120,7 @@ impl Process {
     /// It listens on Unix sockets alone, in another network, or does not yet say where.
     pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
         match self {
-            Process::Postmaster(postmaster) => super::listened(postmaster),
+            Process::Postmaster(postmaster) => postmaster.addresses(),
             Process::PgBouncer(it) if it.network == Network::Own => Err(elsewhere()),
             Process::PgBouncer(pgbouncer) => pgbouncer.addresses(),
             Process::Patroni(it) if it.network == Network::Own => Err(elsewhere()),
@@ -147,7 +131,7 @@ impl Process {
         }
     }
 
-    /// Whether a connection to an address that the config names says anything of this process.
+    /// Whether a connection to a configured address is sure to reach this process.
     ///
     /// # Errors
     /// The kernel lets other processes answer there as well.
@@ -158,7 +142,7 @@ impl Process {
         }
     }
 
-    /// Whether it has come so far that what it says of itself is its last word.
+    /// Whether it has started far enough that what it says about itself won't change.
     pub(crate) fn is_whole(&self) -> bool {
         match self {
             Process::Postmaster(postmaster) => postmaster.file.is_whole(),
@@ -166,7 +150,7 @@ impl Process {
         }
     }
 
-    /// Whether it says that it does not yet take connections.
+    /// Whether it says that it does not accept connections yet.
     pub(crate) fn is_starting(&self) -> bool {
         match self {
             Process::Postmaster(it) => matches!(it.file.phase, None | Some(Phase::Starting)),
@@ -180,36 +164,5 @@ impl Process {
             Process::Postmaster(postmaster) => Some(postmaster),
             Process::PgBouncer(_) | Process::Patroni(_) => None,
         }
-    }
-}
-
-/// Why a process is not the server that it was looked at as.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Against {
-    Gone,
-    /// It is another one: which piece of evidence is against it.
-    Evidence(String),
-    /// A look at it failed.
-    NotKnown(CannotLook),
-}
-
-impl From<CannotLook> for Against {
-    fn from(cannot: CannotLook) -> Against {
-        Against::NotKnown(cannot)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_has_begun_when_the_hundredth_of_a_second_is_over_in_which_it_began() {
-        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_700);
-        let up = Duration::from_millis(10_700);
-        let expected = SystemTime::UNIX_EPOCH + Duration::from_millis(1_000_000_270);
-        assert_eq!(moment(1026, 100, up, now), expected);
-        // A start that is yet to come by clocks that were read one after the other is now.
-        assert_eq!(moment(1100, 100, up, now), now);
     }
 }

@@ -7,17 +7,19 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use super::as_server;
 use super::hosts::Hosts;
+use super::included::changed_after;
 use super::postmaster::Postmaster;
-use super::settings::{Names, SettingsError, TlsSettings};
+use super::setting_names::Names;
+use super::settings::{SettingsError, TlsSettings};
+use crate::bundle::TrustFiles;
 use crate::host::command::{CommandError, Launch};
 use crate::host::file;
 use crate::host::look::same_file;
 use crate::host::patience::Questions;
-use crate::host::privilege::Ids;
+use crate::host::privilege::{Ids, as_user};
 
 /// How long one question may take; starting `postgres` reads its configuration and no data.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -82,7 +84,7 @@ impl Program {
     /// That of the last start in a data directory, by the text of `postmaster.opts`; none where it does not tell.
     ///
     /// Whoever writes that file chooses the program, which therefore runs as the server's user alone.
-    pub(super) fn from_last_start(text: &[u8]) -> Option<Program> {
+    pub(crate) fn from_last_start(text: &[u8]) -> Option<Program> {
         // The server puts its arguments between double quotes (`CreateOptsFile`).
         let words = shell_words::split(std::str::from_utf8(text).ok()?).ok()?;
         let (executable, arguments) = words.split_first()?;
@@ -134,7 +136,7 @@ impl Program {
         }
         let (file, data) = (data_directory.join(file), data_directory.to_owned());
         let path = file.clone();
-        let read = as_server(owner, move || {
+        let read = as_user(owner, move || {
             let asked =
                 Questions::default().ask([file], move |place| Hosts::read(place, &data, owner));
             asked.into_values().next()
@@ -270,6 +272,43 @@ impl Program {
     }
 }
 
+/// Asks a running postmaster's configuration for its TLS settings.
+///
+/// # Errors
+/// The executable cannot be run here, or refuses the configuration: with its words.
+pub(crate) async fn tls_settings(
+    postmaster: &Postmaster,
+    data_directory: &Path,
+    owner: Ids,
+) -> Result<TlsSettings, SettingsError> {
+    let program = Program::from_postmaster(postmaster)?;
+    Box::pin(program.tls_settings(data_directory, owner)).await
+}
+
+/// Configuration files that changed after `loaded`: a reload applies what waits in them too.
+///
+/// # Errors
+/// The paths cannot be asked for.
+pub(crate) async fn changed_since(
+    postmaster: &Postmaster,
+    data_directory: &Path,
+    owner: Ids,
+    loaded: SystemTime,
+) -> Result<Vec<PathBuf>, SettingsError> {
+    let names = ["config_file", "hba_file", "ident_file"];
+    let program = Program::from_postmaster(postmaster)?;
+    let files = program.ask(data_directory, owner, names).await?;
+    let files = files.map(|file| data_directory.join(file));
+    let data = data_directory.to_owned();
+    // A file system that does not answer has changed nothing that anybody could tell.
+    let changed = tokio::task::spawn_blocking(move || {
+        let waiting = Questions::default();
+        let changed = waiting.ask([()], move |()| changed_after(&files, &data, loaded));
+        changed.into_values().flatten().collect()
+    });
+    Ok(changed.await.unwrap_or_default())
+}
+
 fn tls_of(answers: &[String; 5], data_directory: &Path) -> TlsSettings {
     let [ssl, cert, key, ca, crl] = answers;
     // Relative paths are relative to the data directory, where the postmaster stands.
@@ -280,8 +319,7 @@ fn tls_of(answers: &[String; 5], data_directory: &Path) -> TlsSettings {
         on: ssl == "on",
         cert_file: path(cert),
         key_file: path(key),
-        ca_file: optional(ca),
-        crl_file: optional(crl),
+        trust_files: TrustFiles { ca, crl }.map(|file| optional(file)),
         hosts: None,
         asked_names: Vec::new(),
     }

@@ -5,9 +5,9 @@
 use std::path::PathBuf;
 
 use super::dry_start::is_throw_away;
-use super::namespaces::{self, Apart, if_allowed};
 use super::postmaster::against_executable;
-use crate::host::look::{self, CannotLook};
+use crate::host::look::{self, CannotLook, if_allowed};
+use crate::host::namespaces::{self, Apart};
 use crate::host::process::{self, Search};
 
 /// A postmaster that runs on this host.

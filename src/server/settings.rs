@@ -3,10 +3,6 @@
 //! How it is asked is in [`Program`].
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
-use std::fmt;
-use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -14,148 +10,17 @@ use std::time::{Duration, SystemTime};
 use rustls::pki_types::DnsName;
 use rustls::pki_types::pem::{PemObject, SectionKind};
 
-use crate::bundle::{Bundle, Certificate};
-use crate::config::{self, ServerHome};
+use crate::bundle::{Bundle, Certificate, Piece, TrustFiles};
+use crate::config;
 use crate::host::command::CommandError;
-use crate::host::file;
-use crate::host::look::{CannotLook, same_file};
+use crate::host::look::{CannotLook, is_same_file, same_file};
+use crate::host::namespaces;
 use crate::host::patience::Questions;
-use crate::host::privilege::Ids;
 use crate::problem::Problem;
 use crate::server::hosts::Hosts;
-use crate::server::namespaces;
-use crate::server::patroni;
-use crate::server::postmaster::Postmaster;
 use crate::server::probe::AskedName;
-use crate::server::program::Program;
-
-/// Where a setting of a server is set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Setter {
-    /// In its configuration, which may be in many places.
-    Configuration,
-    /// In this file, or in one of this directory.
-    File(PathBuf),
-    /// In the environment that it was started with, which outweighs any file.
-    Environment,
-}
-
-impl fmt::Display for Setter {
-    /// As the end of a clause: ` in FILE`, or nothing.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Setter::Configuration => Ok(()),
-            Setter::File(file) => write!(f, " in {}", file.display()),
-            Setter::Environment => f.write_str(" in its environment"),
-        }
-    }
-}
-
-/// A setting of a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct NamedSetting {
-    /// What it is called there.
-    pub(crate) name: &'static str,
-    /// Where it is set, or is to be set.
-    pub(crate) place: Setter,
-}
-
-/// What a kind of server calls its settings, and where they are set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Names {
-    /// The setting without TLS, such as `ssl = off`.
-    pub(crate) off: &'static str,
-    /// What turns it on, such as `ssl = on`.
-    pub(crate) on: &'static str,
-    pub(crate) cert: NamedSetting,
-    pub(crate) key: NamedSetting,
-    pub(crate) ca: &'static str,
-    pub(crate) crl: &'static str,
-    /// The configuration, file or directory; `None` where it may be in many places.
-    pub(crate) file: Option<PathBuf>,
-}
-
-impl Names {
-    pub(crate) const POSTGRES: Names = Names {
-        off: "ssl = off",
-        on: "ssl = on",
-        cert: NamedSetting {
-            name: "ssl_cert_file",
-            place: Setter::Configuration,
-        },
-        key: NamedSetting {
-            name: "ssl_key_file",
-            place: Setter::Configuration,
-        },
-        ca: "ssl_ca_file",
-        crl: "ssl_crl_file",
-        file: None,
-    };
-
-    /// Those of the server at `place`.
-    pub(crate) fn for_home(place: &ServerHome) -> Names {
-        let named = |name, file: &Path| NamedSetting {
-            name,
-            place: Setter::File(file.to_owned()),
-        };
-        match place {
-            ServerHome::Postgres { .. } => Names::POSTGRES,
-            ServerHome::PgBouncer { config_file } => Names {
-                off: "client_tls_sslmode = disable",
-                on: "client_tls_sslmode = prefer, or a stricter one,",
-                cert: named("client_tls_cert_file", config_file),
-                key: named("client_tls_key_file", config_file),
-                ca: "client_tls_ca_file",
-                // It has none.
-                crl: "client_tls_crl_file",
-                file: Some(config_file.clone()),
-            },
-            ServerHome::Patroni { config_file } => Names {
-                off: "restapi.certfile is not set",
-                on: "restapi.certfile and restapi.keyfile",
-                cert: named("restapi.certfile", config_file),
-                key: named("restapi.keyfile", config_file),
-                ca: "restapi.cafile",
-                // It has none.
-                crl: "restapi.crlfile",
-                file: Some(config_file.clone()),
-            },
-        }
-    }
-
-    /// That TLS is off.
-    pub(crate) fn tls_off(&self) -> Problem {
-        let place = match &self.file {
-            Some(file) => file.display().to_string(),
-            None => "the server's configuration".into(),
-        };
-        Problem::new(
-            self.off,
-            format!("set {} in {place} and reload it", self.on),
-        )
-    }
-
-    /// How a server is told to use these files.
-    fn fix(&self, cert_file: &Path, key_file: &Path) -> String {
-        let (cert_path, key_path) = (cert_file.display(), key_file.display());
-        let (cert, key) = (self.cert.name, self.key.name);
-        let (at, key_at) = (&self.cert.place, &self.key.place);
-        let what = match (cert_file == key_file, at == key_at) {
-            (true, true) => format!("{cert} and {key}{at} to {cert_path}"),
-            (true, false) => format!("{cert}{at} and {key}{key_at} to {cert_path}"),
-            (false, true) => format!("{cert} to {cert_path} and {key} to {key_path}{at}"),
-            (false, false) => {
-                format!("{cert}{at} to {cert_path} and {key}{key_at} to {key_path}")
-            }
-        };
-        // Patroni alone has such settings, and its PostgreSQL is to live through it.
-        if [at, key_at].contains(&&Setter::Environment) {
-            format!("set {what} and restart it: {}", patroni::RESTART)
-        } else {
-            format!("set {what} and reload")
-        }
-    }
-}
+use crate::server::setting_names::read_bounded;
+pub(crate) use crate::server::setting_names::{FIX_FIRST, Names};
 
 /// The settings that decide which certificate is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,10 +32,8 @@ pub(crate) struct TlsSettings {
     pub(crate) cert_file: PathBuf,
     /// Its key, as an absolute path; empty where it is not set.
     pub(crate) key_file: PathBuf,
-    /// The authorities of clients, where set.
-    pub(crate) ca_file: Option<PathBuf>,
-    /// Their revocation lists, where set.
-    pub(crate) crl_file: Option<PathBuf>,
+    /// The files by which it judges its clients, where set.
+    pub(crate) trust_files: TrustFiles<Option<PathBuf>>,
     /// Where the name that a client asks for decides which files it gets (`ssl_sni`, from PostgreSQL 19 on): by what.
     pub(crate) hosts: Option<Hosts>,
     /// The names that count for an instance.
@@ -239,7 +102,8 @@ impl TlsSettings {
         self.cert_file = namespaces::as_here(root, self.cert_file, known)?;
         self.key_file = namespaces::as_here(root, self.key_file, known)?;
         let found = |path| namespaces::found(root, path);
-        self.ca_file = self.ca_file.map(found).transpose()?;
+        let ca = &mut self.trust_files.ca;
+        *ca = ca.take().map(found).transpose()?;
         Ok(self)
     }
 
@@ -277,15 +141,12 @@ impl TlsSettings {
         {
             return Ok(Some(not_used));
         }
-        let by_setting = config.ca.as_ref().filter(|_| self.hosts().is_none());
-        let files = [
-            ("ssl_ca_file", &self.ca_file, by_setting),
-            ("ssl_crl_file", &self.crl_file, config.crl.as_ref()),
-        ];
-        for (setting, named, companion) in files {
-            let Some(companion) = companion else {
+        for (piece, companion) in config.trust_files().present() {
+            if piece == Piece::Ca && self.hosts().is_some() {
                 continue;
-            };
+            }
+            let setting = Names::POSTGRES.trust_file(piece);
+            let named = self.trust_files.get(piece).and_then(Option::as_ref);
             let wanted = &companion.file;
             let what = match named {
                 Some(named) if same_file(named, wanted)? => continue,
@@ -334,7 +195,7 @@ impl TlsSettings {
     /// other names get. Blocks, for a second at most whatever those files lie on.
     pub(crate) fn faults_elsewhere(&self, config: &config::InstanceConfig) -> Vec<Problem> {
         let own: Vec<&Path> = config.targets().collect();
-        self.faults_among(|file| own.iter().any(|own| same_file(own, file) == Ok(true)))
+        self.faults_among(|file| own.iter().any(|own| is_same_file(own, file)))
     }
 
     /// Whether one of those files was changed at `since` or later. Blocks, as the other.
@@ -344,10 +205,10 @@ impl TlsSettings {
         since: SystemTime,
     ) -> bool {
         let own: Vec<&Path> = config.targets().collect();
-        let files = self.ca_file.iter().chain(&self.crl_file);
+        let files = self.trust_files.present().map(|(_, file)| file.clone());
         let by_name = self.hosts().into_iter().flat_map(Hosts::all_files);
-        let mut files: Vec<PathBuf> = files.cloned().chain(by_name).collect();
-        files.retain(|file| !own.iter().any(|own| same_file(own, file) == Ok(true)));
+        let mut files: Vec<PathBuf> = files.chain(by_name).collect();
+        files.retain(|file| !own.iter().any(|own| is_same_file(own, file)));
         let changed = Questions::default().ask(files, move |file| {
             let meta = std::fs::metadata(file).ok()?;
             let changed = Duration::new(
@@ -372,15 +233,17 @@ impl TlsSettings {
     }
 
     fn faults_among(&self, is_own: impl Fn(&Path) -> bool) -> Vec<Problem> {
-        let crl = self.names.crl;
+        let TrustFiles { ca, crl } = self.names.trust_files;
+        let named_ca = |file| (ca.to_owned(), file);
         let mut named: BTreeSet<(String, PathBuf)> = BTreeSet::new();
-        named.extend(self.crl_file.clone().map(|file| (crl.to_owned(), file)));
+        named.extend(
+            self.trust_files
+                .crl
+                .clone()
+                .map(|file| (crl.to_owned(), file)),
+        );
         match self.hosts() {
-            None => named.extend(
-                self.ca_file
-                    .clone()
-                    .map(|file| (self.names.ca.into(), file)),
-            ),
+            None => named.extend(self.trust_files.ca.clone().map(named_ca)),
             Some(hosts) => named.extend(hosts.ca_files()),
         }
         named.retain(|(_, file)| !is_own(file));
@@ -416,15 +279,6 @@ impl TlsSettings {
 /// Whether a server's words are about this file, which it puts in quotes.
 pub(crate) fn is_named_by(said: &str, file: &Path) -> bool {
     said.contains(&format!("\"{}\"", file.display()))
-}
-
-/// What is to be done about a file that keeps a server from loading any.
-pub(crate) const FIX_FIRST: &str = "fix that first: until then no reload loads anything";
-
-/// Reads a file of a configuration: no more than a large bundle of roots needs.
-pub(crate) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    const LARGEST: u64 = 16 << 20;
-    file::read(path, LARGEST)
 }
 
 /// What is wrong with a PEM file that should hold blocks of one kind; `None` if nothing is.
@@ -476,115 +330,6 @@ pub(crate) enum SettingsError {
     },
 }
 
-/// Asks a running postmaster's configuration for its TLS settings.
-///
-/// # Errors
-/// The executable cannot be run here, or refuses the configuration: with its words.
-pub(crate) async fn tls_settings(
-    postmaster: &Postmaster,
-    data_directory: &Path,
-    owner: Ids,
-) -> Result<TlsSettings, SettingsError> {
-    let program = Program::from_postmaster(postmaster)?;
-    Box::pin(program.tls_settings(data_directory, owner)).await
-}
-
-/// Configuration files that changed after `loaded`: a reload applies what waits in them too.
-///
-/// # Errors
-/// The paths cannot be asked for.
-pub(crate) async fn changed_since(
-    postmaster: &Postmaster,
-    data_directory: &Path,
-    owner: Ids,
-    loaded: SystemTime,
-) -> Result<Vec<PathBuf>, SettingsError> {
-    let names = ["config_file", "hba_file", "ident_file"];
-    let program = Program::from_postmaster(postmaster)?;
-    let files = program.ask(data_directory, owner, names).await?;
-    let files = files.map(|file| data_directory.join(file));
-    let data = data_directory.to_owned();
-    // A file system that does not answer has changed nothing that anybody could tell.
-    let changed = tokio::task::spawn_blocking(move || {
-        let waiting = Questions::default();
-        let changed = waiting.ask([()], move |()| changed_after(&files, &data, loaded));
-        changed.into_values().flatten().collect()
-    });
-    Ok(changed.await.unwrap_or_default())
-}
-
-/// Which of these configuration files, of those that they include, and of
-/// `postgresql.auto.conf` changed after `loaded`. Blocks.
-pub(crate) fn changed_after(
-    files: &[PathBuf],
-    data_directory: &Path,
-    loaded: SystemTime,
-) -> Vec<PathBuf> {
-    with_included(files, data_directory)
-        .into_iter()
-        .filter(|file| {
-            std::fs::metadata(file)
-                .and_then(|meta| meta.modified())
-                .is_ok_and(|modified| modified > loaded)
-        })
-        .collect()
-}
-
-/// These configuration files, those that they include, and `postgresql.auto.conf`. Blocks.
-pub(super) fn with_included(files: &[PathBuf], data_directory: &Path) -> BTreeSet<PathBuf> {
-    let mut seen = BTreeSet::new();
-    let mut waiting = vec![data_directory.join("postgresql.auto.conf")];
-    waiting.extend(files.iter().cloned());
-    while let Some(file) = waiting.pop() {
-        // The count bounds a chain of includes that leads back into itself through links.
-        if seen.len() < 256 && seen.insert(file.clone()) && file.extension().is_some() {
-            waiting.extend(included(&file));
-        }
-    }
-    seen
-}
-
-/// The files that a configuration file includes, by `include`, `include_if_exists` and
-/// `include_dir` (PostgreSQL's `guc-file.l`). What cannot be read includes nothing.
-fn included(file: &Path) -> Vec<PathBuf> {
-    const LARGEST: u64 = 1 << 20;
-    let base = file.parent().unwrap_or(Path::new("/"));
-    let bytes = file::read(file, LARGEST).unwrap_or_default();
-    String::from_utf8_lossy(&bytes)
-        .lines()
-        .filter_map(|line| {
-            let line = line.trim();
-            let (word, rest) = line.split_once(|c: char| c.is_whitespace() || c == '=')?;
-            let name = rest
-                .trim_start_matches(|c: char| c.is_whitespace() || c == '=')
-                .split('#')
-                .next()?
-                .trim()
-                .trim_matches('\'');
-            match word.to_ascii_lowercase().as_str() {
-                "include" | "include_if_exists" => Some(vec![base.join(name)]),
-                "include_dir" => Some(configuration_files(&base.join(name))),
-                _ => None,
-            }
-        })
-        .flatten()
-        .collect()
-}
-
-fn configuration_files(directory: &Path) -> Vec<PathBuf> {
-    std::fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter(|entry| {
-            let name: OsString = entry.file_name();
-            let name = name.as_bytes();
-            name.ends_with(b".conf") && !name.starts_with(b".")
-        })
-        .map(|entry| entry.path())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
@@ -602,8 +347,10 @@ mod tests {
             on: true,
             cert_file: "/c".into(),
             key_file: "/k".into(),
-            ca_file: Some(fifo),
-            crl_file: Some("/dev/zero".into()),
+            trust_files: TrustFiles {
+                ca: Some(fifo),
+                crl: Some("/dev/zero".into()),
+            },
             hosts: None,
             asked_names: Vec::new(),
         };

@@ -24,7 +24,7 @@ use crate::deploy::{Keeper, SyncOutcome};
 use crate::lineage::{Spec, Tracked};
 use crate::server::files::Found;
 use crate::server::probe::{Prober, Served};
-use crate::server::settings::tls_settings;
+use crate::server::program::tls_settings;
 use crate::server::sql::{HbaRule, Sql};
 use crate::server::{Instance, Purpose, Unseen};
 

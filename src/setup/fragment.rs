@@ -3,16 +3,17 @@
 //!
 //! It is never put over another file, and comes whole or not at all.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags};
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
 use crate::config::{self, Config, DEFAULT_TARGET};
+use crate::host::directory::ReachError;
+use crate::host::slot::FileSlot;
 
 /// The file, and what is written there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,33 +110,11 @@ impl Fragment {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(e),
         }
-        let staged = self.staged(directory);
-        match fs::remove_file(&staged) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            // A crash has left it.
-            _ => {}
-        }
-        let written = self.write_to(&staged);
-        if written.is_err() {
-            // The first error is the one to tell.
-            let _second = fs::remove_file(&staged);
-        }
-        written?;
-        File::open(directory)?.sync_all()
-    }
-
-    fn write_to(&self, staged: &Path) -> io::Result<()> {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o644)
-            .open(staged)?;
+        let slot = self.slot()?;
         // Whatever the umask: the daemon reads it as another user, and it holds no secret.
-        file.set_permissions(fs::Permissions::from_mode(0o644))?;
-        file.write_all(self.text.as_bytes())?;
-        file.sync_all()?;
-        rustix::fs::renameat_with(CWD, staged, CWD, &self.path, RenameFlags::NOREPLACE)?;
-        Ok(())
+        slot.stage(self.text.as_bytes(), 0o644, None)?;
+        slot.commit_new()?;
+        Ok(slot.sync_directory()?)
     }
 
     /// Removes it, if it is as it was written.
@@ -143,19 +122,19 @@ impl Fragment {
     /// # Errors
     /// It cannot be read or removed.
     pub(crate) fn remove(&self) -> io::Result<EntryRemoval> {
-        let directory = self.directory()?;
-        match fs::remove_file(self.staged(directory)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
-            _ => {}
-        }
+        let slot = match self.slot() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(EntryRemoval::Absent),
+            slot => slot?,
+        };
+        slot.discard()?;
         match fs::read(&self.path) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(EntryRemoval::Absent),
             Err(e) => return Err(e),
             Ok(text) if text != self.text.as_bytes() => return Ok(EntryRemoval::Changed),
             Ok(_) => {}
         }
-        fs::remove_file(&self.path)?;
-        File::open(directory)?.sync_all()?;
+        slot.remove()?;
+        slot.sync_directory()?;
         Ok(EntryRemoval::Removed)
     }
 
@@ -165,10 +144,9 @@ impl Fragment {
             .ok_or_else(|| io::ErrorKind::InvalidInput.into())
     }
 
-    /// Where it is written first: a hidden file, which the config does not count.
-    fn staged(&self, directory: &Path) -> PathBuf {
-        let name = self.path.file_name().unwrap_or_default();
-        directory.join(crate::server::files::staging_name(name))
+    /// Where it is; it is written beside that first, to a hidden file, which the config does not count.
+    fn slot(&self) -> io::Result<FileSlot> {
+        FileSlot::open(&self.path).map_err(ReachError::into_io)
     }
 }
 

@@ -15,15 +15,17 @@ use super::{SetupError, SetupServer};
 use crate::config::{self, Config, Mode, SHARED};
 use crate::deploy::plan::Intent;
 use crate::deploy::{Keeper, SyncOutcome};
+use crate::host::look::is_same_file;
 use crate::host::privilege::{Ids, PrivilegeError};
 use crate::lineage::{Source, Spec, Tracked};
 use crate::server::files::{Found, Installed};
 use crate::server::hosts::{Hosts, line_text};
 use crate::server::probe::AskedName;
 use crate::server::probe::Prober;
-use crate::server::settings::{TlsSettings, changed_since, tls_settings};
+use crate::server::program::{changed_since, tls_settings};
+use crate::server::settings::TlsSettings;
 use crate::server::sql::{ServerSettings, Setting, Sql};
-use crate::server::{Instance, Purpose, same_file};
+use crate::server::{Instance, Purpose};
 
 #[derive(Debug, Clone)]
 pub(crate) enum PlanSubject {
@@ -188,7 +190,11 @@ impl Pair {
 
     /// Whether a file of it is one that all services of a host share.
     fn is_shared(&self) -> bool {
-        let shared = |path: &Path| SHARED.iter().any(|text| same_file(Path::new(text), path));
+        let shared = |path: &Path| {
+            SHARED
+                .iter()
+                .any(|text| is_same_file(Path::new(text), path))
+        };
         shared(&self.cert) || shared(&self.key)
     }
 }
@@ -384,7 +390,7 @@ fn changes(
     ];
     let mut changes: Vec<PlannedChange> = files
         .into_iter()
-        .filter(|(_, from, to)| !same_file(&data.join(from), to))
+        .filter(|(_, from, to)| !is_same_file(&data.join(from), to))
         .map(|(setting, from, to)| PlannedChange {
             setting,
             from: from.clone(),

@@ -14,7 +14,8 @@ use super::host_line::AddedLine;
 use super::require_tls::Tightened;
 use super::server::{plain_targets, reader};
 use crate::config::Config;
-use crate::host::directory::{Directory, LinkAtEnd};
+use crate::host::directory::Directory;
+use crate::host::file::Links;
 use crate::server::Instance;
 use crate::server::sql::Setting;
 
@@ -118,7 +119,7 @@ impl Record {
             path: state.join("setup.json"),
             why,
         };
-        let opened = match Directory::open(state, LinkAtEnd::Refused) {
+        let opened = match Directory::open(state, Links::Refused) {
             Ok(opened) => opened,
             Err(error) if error.is_absence() => return Ok(None),
             Err(error) => return Err(refused(error.to_string())),

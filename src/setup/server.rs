@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::SetupError;
+use crate::bundle::TrustFiles;
 use crate::config::{Address, ServerKind};
-use crate::host::directory::{Directory, LinkAtEnd};
+use crate::host::directory::Directory;
+use crate::host::file::Links;
 use crate::host::look::FileId;
 use crate::host::privilege::{Ids, Rights, Worker, is_root};
 use crate::problem::Problem;
 use crate::server::files::Targets;
-use crate::server::listened;
 use crate::server::postmaster::{Absence, Apart, Phase, Postmaster};
 use crate::server::running::Running;
 use crate::server::sql::{Role, Sql};
@@ -68,7 +69,7 @@ impl SetupServer {
                 down(absence.to_string())
             }
         };
-        let opened = Directory::open(data, LinkAtEnd::Refused).map_err(|e| down(e.to_string()))?;
+        let opened = Directory::open(data, Links::Refused).map_err(|e| down(e.to_string()))?;
         let owner = opened.owner();
         if owner.uid == 0 {
             return Err(SetupError::OfRoot(data.to_owned()));
@@ -128,7 +129,7 @@ impl SetupServer {
     /// # Errors
     /// A sentence: nowhere.
     pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
-        listened(&self.postmaster)
+        self.postmaster.addresses()
     }
 
     /// The port, for what clients are told.
@@ -156,8 +157,7 @@ pub(super) fn plain_targets(directory: &Path, data_id: FileId, owner: Ids) -> Ta
     Targets {
         cert: target.clone(),
         key: target,
-        ca: None,
-        crl: None,
+        trust_files: TrustFiles::default(),
         state: directory.to_owned(),
         lock_directory: directory.to_owned(),
         kind: ServerKind::Postgres,

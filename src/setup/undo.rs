@@ -13,12 +13,13 @@ use super::record::{Record, Was};
 use super::require_tls::TighteningError;
 use super::{SetupError, SetupProgress, SetupServer, service};
 use crate::config::{self, Config};
+use crate::host::look::is_same_file;
 use crate::server::files::Found;
 use crate::server::hosts::{self, Hosts};
 use crate::server::probe::Prober;
-use crate::server::settings::tls_settings;
+use crate::server::program::tls_settings;
 use crate::server::sql::{ServerSettings, Sql, SqlError};
-use crate::server::{Instance, Purpose, same_file};
+use crate::server::{Instance, Purpose};
 
 /// How long a session may take to see what a reload has changed.
 const RELOAD: Duration = Duration::from_secs(10);
@@ -86,7 +87,7 @@ impl Undo {
             }
             (None, None) => return Err(none()),
         };
-        if !same_file(instance.home(), &record.data_directory) {
+        if !is_same_file(instance.home(), &record.data_directory) {
             return Err(refused(format!(
                 "is about the server of {}, and the config has {} for this instance: correct that there",
                 record.data_directory.display(),
@@ -337,7 +338,8 @@ async fn files(scene: &mut UndoScene<'_>, record: &Record) -> Result<(), SetupEr
         _ => return Ok(()),
     };
     let now = scene.sql.server_settings().await?;
-    let named = |file: &str| same_file(&scene.server.data_directory.join(file), &config.cert_file);
+    let named =
+        |file: &str| is_same_file(&scene.server.data_directory.join(file), &config.cert_file);
     let used = now.ssl && (named(&now.cert_file) || is_used_by_name(scene).await);
     let gone = found.iter().all(|found| matches!(found, Found::Absent));
     if used && gone {

@@ -1,14 +1,15 @@
-//! What of a chain its clients need, and what they would refuse whatever they trust.
+//! What of a chain its clients need, and what they would reject whatever they trust.
 //!
 //! Where the chain leads to a root that is known here, or that was sent along, clients need what lies on
-//! the way there: a cross-signed root behind it may have expired. Where no such root is known, as
+//! the path there: a cross-signed root behind it may have expired. Where no such root is known, as
 //! with a private CA, they need all that was sent.
 
 use jiff::Timestamp;
 
+use super::fault::{Fault, FaultKind};
 use super::path::Path;
 use super::roots::Roots;
-use super::{Fault, FaultKind, verified};
+use super::verified::{WebpkiVerdict, verified};
 use crate::bundle::{Bundle, Certificate, Expiry, Thresholds};
 
 /// What of a chain its clients need.
@@ -17,7 +18,7 @@ pub(crate) struct Needed<'a> {
     leaf: &'a Certificate,
     /// Those of what was sent that are needed.
     others: Vec<&'a Certificate>,
-    /// Why clients refuse them, whatever they trust.
+    /// Why clients reject them, whatever they trust.
     pub(crate) faults: Vec<Fault>,
 }
 
@@ -102,13 +103,19 @@ impl<'a> Needed<'a> {
             .iter()
             .flat_map(|(index, _)| path.faults_at(*index, now));
         let mut faults: Vec<Fault> = faults.collect();
-        if faults.is_empty() && path.limits_names() {
-            let refused = verified(path, now).err();
-            faults.extend(refused.filter(|fault| fault.kind != FaultKind::NotJudged));
+        if faults.is_empty()
+            && path.limits_names()
+            && let WebpkiVerdict::Rejected(fault) = verified(path, now)
+            && fault.kind != FaultKind::NotJudged
+        {
+            faults.push(fault);
         }
         Needed {
             leaf,
-            others: on_it.into_iter().map(|(_, it)| it).collect(),
+            others: on_it
+                .into_iter()
+                .map(|(_, certificate)| certificate)
+                .collect(),
             faults,
         }
     }

@@ -1,16 +1,17 @@
-//! The way from a leaf to a root, as OpenSSL chooses it, and what OpenSSL finds wrong on it.
+//! The path from a leaf to a root, as OpenSSL builds it, and what OpenSSL finds wrong on it.
 //!
 //! OpenSSL takes an issuer from the trusted certificates before one that was sent, a valid one
 //! before an expired one, and never turns back; from the first trusted one on, only trusted ones
-//! follow (`build_chain` in `x509_vfy.c`, with `X509_V_FLAG_TRUSTED_FIRST`, the default). The way
+//! follow (`build_chain` in `x509_vfy.c`, with `X509_V_FLAG_TRUSTED_FIRST`, the default). The path
 //! must end at a trusted certificate that is its own issuer: libpq accepts no partial chains.
 //!
-//! Where no root is known, the way leads through all that was sent ([`Path::by_names`]).
+//! Where no root is known, the path leads through all that was sent ([`Path::by_names`]).
 
 use jiff::Timestamp;
 
+use super::fault::{Fault, FaultKind};
 use super::roots::Roots;
-use super::{Fault, FaultKind};
+
 use crate::bundle::{Authority, Certificate, LinkError, MAX_CERTIFICATES};
 use crate::report::day;
 
@@ -69,8 +70,8 @@ impl<'a> Path<'a> {
         path
     }
 
-    /// The way through what was sent, to a root that nobody here knows: by the names of issuers alone,
-    /// whose signatures were looked at when the chain was read.
+    /// The path through what was sent, to a root that is not known here: by the names of issuers alone,
+    /// whose signatures were checked when the chain was read.
     pub(super) fn by_names(leaf: &'a Certificate, rest: &'a [Certificate]) -> Self {
         let mut certificates = vec![leaf];
         let mut last = leaf;
@@ -102,7 +103,7 @@ impl<'a> Path<'a> {
             }
             match candidate.issued(last) {
                 Ok(()) => true,
-                // What is too weak to be verified here is refused for that; the way goes on.
+                // What is too weak to be verified here is rejected for that; the path goes on.
                 Err(_) if last.weak_digest().is_some() || candidate.weak_key().is_some() => true,
                 Err(LinkError::Unsupported { algorithm }) => {
                     end = PathEnd::Unverifiable(algorithm);
@@ -136,7 +137,7 @@ impl<'a> Path<'a> {
         self.certificates[0]
     }
 
-    /// Positions of those sent that are on the way.
+    /// Positions of those sent that are on the path.
     pub(super) fn sent(&self) -> Vec<usize> {
         self.sent.clone()
     }
@@ -161,7 +162,7 @@ impl<'a> Path<'a> {
         faults
     }
 
-    /// What of that is the fault of one certificate, in its place.
+    /// What is wrong with one certificate, in its place.
     pub(super) fn faults_at(&self, index: usize, now: Timestamp) -> Vec<Fault> {
         let faults = [
             self.out_of_date(index, now),
@@ -177,66 +178,55 @@ impl<'a> Path<'a> {
         let at_leaf = last == 0;
         let (subject, issuer) = (end.subject(), end.issuer());
         let name_the_root = "name the file of that root: --ca FILE (libpq: sslrootcert=FILE)";
-        let (kind, why, mend) = match &self.end {
+        let whose = self.whose(last);
+        Some(match &self.end {
             PathEnd::Root => return None,
-            PathEnd::SelfIssued if at_leaf => (
+            PathEnd::SelfIssued if at_leaf => Fault::new(
                 FaultKind::SelfSigned,
-                "it is self-signed, and not among the roots".to_owned(),
+                "it is self-signed, and not among the roots",
                 "name its file: --ca FILE (libpq: sslrootcert=FILE), or serve a certificate \
-                 that an authority issued"
-                    .to_owned(),
+                 that an authority issued",
             ),
-            PathEnd::SelfIssued => (
+            PathEnd::SelfIssued => Fault::new(
                 FaultKind::UnknownRoot,
                 format!(
                     "the root that it leads to was sent, and is not among the roots: {subject}"
                 ),
-                name_the_root.to_owned(),
+                name_the_root,
             ),
-            PathEnd::Missing if roots.is_empty() => (
+            PathEnd::Missing if roots.is_empty() => Fault::new(
                 FaultKind::UnknownRoot,
-                "no root certificate was found on this host".to_owned(),
-                "install ca-certificates, or name a file: --ca FILE".to_owned(),
+                "no root certificate was found on this host",
+                "install ca-certificates, or name a file: --ca FILE",
             ),
-            PathEnd::Missing if self.is_among_roots => (
+            PathEnd::Missing if self.is_among_roots => Fault::new(
                 FaultKind::UnknownRoot,
                 format!(
                     "{subject} is among the roots, but not its issuer {issuer}, and libpq wants the last root"
                 ),
-                "add that root to the file".to_owned(),
+                "add that root to the file",
             ),
-            PathEnd::Missing if at_leaf => (
+            PathEnd::Missing if at_leaf => Fault::new(
                 FaultKind::IncompleteChain,
                 format!("its issuer was not sent, and is not among the roots: {issuer}"),
                 "serve fullchain.pem, which holds the intermediates; if that issuer is a root of \
-                 your own, name its file: --ca FILE (libpq: sslrootcert=FILE)"
-                    .to_owned(),
+                 your own, name its file: --ca FILE (libpq: sslrootcert=FILE)",
             ),
-            PathEnd::Missing => (
+            PathEnd::Missing => Fault::new(
                 FaultKind::UnknownRoot,
                 format!("the root that it leads to is not among the roots: {issuer}"),
-                name_the_root.to_owned(),
+                name_the_root,
             ),
-            PathEnd::BadSignature => (
+            PathEnd::BadSignature => Fault::new(
                 FaultKind::BadSignature,
-                format!(
-                    "{} names an issuer that is there and has not signed it: {issuer}",
-                    self.whose(last)
-                ),
+                format!("{whose} names an issuer that is there and has not signed it: {issuer}"),
                 "another authority of the same name has: name the right file with --ca, and \
-                 serve the chain that came with the certificate"
-                    .to_owned(),
+                 serve the chain that came with the certificate",
             ),
-            PathEnd::Unverifiable(algorithm) => (
-                FaultKind::NotJudged,
-                format!(
-                    "{} bears a signature that pgcertd cannot verify ({algorithm})",
-                    self.whose(last)
-                ),
-                "ask libpq itself: psql with sslmode=verify-full".to_owned(),
-            ),
-        };
-        Some(Fault::new(kind, why, mend))
+            PathEnd::Unverifiable(algorithm) => Fault::not_judged(format!(
+                "{whose} bears a signature that pgcertd cannot verify ({algorithm})"
+            )),
+        })
     }
 
     fn out_of_date(&self, index: usize, now: Timestamp) -> Option<Fault> {
@@ -245,19 +235,19 @@ impl<'a> Path<'a> {
         let (begin, end) = (certificate.not_before(), certificate.not_after());
         if now > end {
             let why = format!("{whose} expired on {}", day(end));
-            let mend = if index == 0 {
-                "renew it, and see with pgcertd status why that has not happened"
+            let fix = if index == 0 {
+                "renew it; pgcertd status says why that has not happened"
             } else {
                 "serve the chain that comes with the latest renewal, and bring the roots up to date"
             };
-            return Some(Fault::new(FaultKind::Expired, why, mend));
+            return Some(Fault::new(FaultKind::Expired, why, fix));
         }
         (now < begin).then(|| Fault {
             until: Some(begin),
             ..Fault::new(
                 FaultKind::NotYetValid,
                 format!("{whose} is not valid before {begin}"),
-                "see whether the clocks here and where it was issued are right",
+                "check the clocks here and where it was issued",
             )
         })
     }
@@ -269,14 +259,14 @@ impl<'a> Path<'a> {
         if let Some(key) = certificate.weak_key() {
             return Some(Fault::new(
                 FaultKind::WeakKey,
-                format!("{whose} has {key}, which OpenSSL refuses"),
+                format!("{whose} has {key}, which OpenSSL rejects"),
                 "issue it with an ECDSA key, or RSA of 2048 bits or more",
             ));
         }
         let digest = certificate.weak_digest()?;
         Some(Fault::new(
             FaultKind::WeakSignature,
-            format!("{whose} is signed with {digest}, which OpenSSL refuses"),
+            format!("{whose} is signed with {digest}, which OpenSSL rejects"),
             "have it issued again with SHA-256",
         ))
     }
@@ -347,7 +337,7 @@ impl<'a> Path<'a> {
     }
 }
 
-/// How a certificate of a way is called in a sentence.
+/// What a certificate of a path is called in a sentence.
 pub(super) fn whose(certificates: &[&Certificate], index: usize) -> String {
     let certificate = certificates[index];
     match index {

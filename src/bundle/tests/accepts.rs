@@ -145,7 +145,7 @@ fn ed25519_keys_sign_and_serve() {
     assert!(parse(&chain, &as_version_1(&leaf_key)).is_ok());
     // With the public key beside it (version 2), OpenSSL 3.0 does not load it, nor does Postgres.
     let error = parse(&chain, &leaf_key.serialize_pem()).err();
-    assert_eq!(error, Some(BundleError::UnusableKey { part: Part::Key }));
+    assert_eq!(error, Some(BundleError::UnusableKey { piece: Piece::Key }));
 }
 
 /// An Ed25519 key in PKCS#8 as OpenSSL writes it (RFC 8410, section 7).

@@ -129,7 +129,7 @@ fn the_borders_are_a_quarter_and_a_tenth_or_21_and_7_days_where_that_is_less() {
             (-1, Expiry::Expired),
         ] {
             let now = end - SignedDuration::from_secs(left);
-            let found = Expiry::from_not_before(begin, end, now, Thresholds::default());
+            let found = Expiry::from_validity(begin, end, now, Thresholds::default());
             assert_eq!(found, expiry, "{days} days, {left} s left");
         }
     }
@@ -164,11 +164,11 @@ fn thresholds_replace_the_usual_ones_and_a_warning_comes_first() {
                 Expiry::Fine
             };
             let now = end - SignedDuration::from_hours(left);
-            let found = Expiry::from_not_before(begin, end, now, thresholds);
+            let found = Expiry::from_validity(begin, end, now, thresholds);
             assert_eq!(found, expected, "{thresholds:?}, {left} h left");
         }
         let after = end + SignedDuration::from_secs(1);
-        let found = Expiry::from_not_before(begin, end, after, thresholds);
+        let found = Expiry::from_validity(begin, end, after, thresholds);
         assert_eq!(found, Expiry::Expired, "{thresholds:?}");
     }
 }

@@ -92,8 +92,8 @@ fn a_renewal_raises_no_warning() {
     let root = Authority::root("Root");
     let old = issued_from(&root, &["db.example.com"], 1);
     let new = issued_from(&root, &["DB.example.com", "b.example.com"], 2);
-    assert_eq!(new.warnings_against(&old), []);
-    assert_eq!(old.warnings_against(&old), []);
+    assert_eq!(new.warnings(&old, at("2024-02-01T00:00:00Z")), []);
+    assert_eq!(old.warnings(&old, at("2024-02-01T00:00:00Z")), []);
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn names_that_a_wildcard_still_covers_are_not_lost() {
         1,
     );
     let new = issued_from(&root, &["*.example.com"], 1);
-    let warnings = new.warnings_against(&old);
+    let warnings = new.warnings(&old, at("2024-02-01T00:00:00Z"));
     assert_eq!(warnings.len(), 1);
     assert_eq!(
         warnings[0].to_string(),
@@ -118,7 +118,7 @@ fn an_older_generation_is_noticed() {
     let root = Authority::root("Root");
     let old = issued_from(&root, &["db.example.com"], 1);
     let new = issued_from(&root, &["db.example.com"], 2);
-    let warnings = old.warnings_against(&new);
+    let warnings = old.warnings(&new, at("2024-02-01T00:00:00Z"));
     assert_eq!(warnings.len(), 1);
     assert_eq!(
         warnings[0].to_string(),

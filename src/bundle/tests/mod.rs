@@ -7,6 +7,7 @@
 
 mod accepts;
 mod certificates;
+mod client_trust;
 mod compares;
 mod names;
 mod properties;
@@ -16,6 +17,9 @@ use jiff::Timestamp;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::pki_types::ServerName;
 
+use super::error::{Form, PemFault};
+use super::keyed::NO_KEY;
+use super::set_right::SetRight;
 use super::*;
 
 /// A CA, which issues from 2024-01-01 to 2024-04-01 unless told otherwise.

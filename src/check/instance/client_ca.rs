@@ -26,7 +26,7 @@ pub(super) fn used(config: &config::InstanceConfig, answers: &ServerAnswers) -> 
 /// How long they last, as the source has them; none where there are none. What is refused is
 /// said of the source.
 pub(super) fn expiry(case: &Case) -> Option<Finding> {
-    let companions = case.source.bundle()?.companions();
+    let companions = case.source.bundle()?.client_trust();
     lasting(companions, Timestamp::now())
 }
 
@@ -43,7 +43,7 @@ fn lasting(companions: &ClientTrust, now: Timestamp) -> Option<Finding> {
             format!("the CRL of {name} is to be replaced by its next one by {day}"),
             "see that what fetches or makes it does so before that",
         ),
-        Piece::Ca | Piece::Certificate => (
+        _ => (
             format!("the CA {name} expires by {day}"),
             "have it issued anew, and put both into the CA file",
         ),

@@ -5,8 +5,8 @@ use std::time::SystemTime;
 
 use super::{ServerAnswers, ServerReader};
 use crate::check::{Finding, FindingKind, quoted, user_name};
+use crate::server::included::changed_after;
 use crate::server::postmaster::Postmaster;
-use crate::server::settings::changed_after;
 use crate::server::sql::{PendingEdits, Role, Sql, SqlError};
 use crate::server::{InstanceSnapshot, Server};
 

@@ -202,8 +202,11 @@ impl Case {
             return Vec::new();
         }
         let targets = sight.targets.clone();
-        let program = eyes.see(move || targets.last_start()).await;
-        let Ok(Ok(Some(program))) = program else {
+        let told = eyes.see(move || targets.last_start()).await;
+        let Ok(Ok(Some(text))) = told else {
+            return Vec::new();
+        };
+        let Some(program) = Program::from_last_start(&text) else {
             return Vec::new();
         };
         let (answers, tried) = self.asked(&program, sight, eyes).await;

@@ -239,7 +239,7 @@ async fn judged(case: &Case, sockets: BTreeSet<SocketAddr>) -> Vec<Finding> {
                         fault.kind = trust::FaultKind::UnknownRoot;
                     }
                     good.remove(&socket);
-                    let entry = faults.entry(fault.why.clone());
+                    let entry = faults.entry(fault.problem.what.clone());
                     entry.or_insert((fault, BTreeSet::new())).1.insert(socket);
                 }
             }
@@ -296,7 +296,7 @@ fn refused(fault: &Fault, at: &BTreeSet<SocketAddr>) -> Finding {
     let seen = format!(
         "verify-full refuses what is served at {}: {}",
         listed(at),
-        fault.why
+        fault.problem.what
     );
     match fault.kind {
         // A root of one's own is a way to run a server; its clients are told of it.
@@ -307,8 +307,8 @@ fn refused(fault: &Fault, at: &BTreeSet<SocketAddr>) -> Finding {
             "serve fullchain.pem, which holds the intermediates; if that issuer is a root of your own, \
              clients name its file by sslrootcert, and SSL_CERT_FILE names it to check",
         ),
-        trust::FaultKind::NotJudged => Finding::notice(kind, seen).advised(&fault.mend),
-        _ => Finding::problem(kind, seen).advised(&fault.mend),
+        trust::FaultKind::NotJudged => Finding::notice(kind, seen).advised(&fault.problem.fix),
+        _ => Finding::problem(kind, seen).advised(&fault.problem.fix),
     }
 }
 

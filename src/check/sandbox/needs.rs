@@ -21,9 +21,10 @@ pub(crate) fn needs(
 ) -> Needs {
     let mut needs = BTreeSet::from([(instance.home().to_owned(), Need::Read)]);
     needs.extend(lineage.iter().map(|path| (path.clone(), Need::Read)));
-    let companions = [&instance.ca, &instance.crl].into_iter().flatten();
-    let elsewhere = companions.filter(|companion| companion.source.is_absolute());
-    needs.extend(elsewhere.map(|companion| (companion.source.clone(), Need::Read)));
+    let trust_files = instance.trust_files();
+    let sources = trust_files.present().map(|(_, found)| found.source.clone());
+    let elsewhere = sources.filter(|source| source.is_absolute());
+    needs.extend(elsewhere.map(|source| (source, Need::Read)));
     if instance.mode == Mode::Manage {
         let directories = instance.targets().filter_map(Path::parent);
         needs.extend(directories.map(|file| (file.to_owned(), Need::Write)));

@@ -102,7 +102,7 @@ impl ProbeJson {
         let problem = addresses
             .iter()
             .filter_map(|view| view.served.as_ref()?.verify_full.reasons.first())
-            .map(|fault| fault.why.clone())
+            .map(|fault| fault.problem.what.clone())
             .next();
         Self {
             version: VERSION,

@@ -96,7 +96,7 @@ fn leaf(served: &ServedView, now: Timestamp) -> Page {
     let own = (leaf.not_before, leaf.not_after);
     let chain_end = served.chain_end.as_ref();
     let (begin, end) = chain_end.map_or(own, |first| (first.not_before, first.not_after));
-    let usual = Expiry::from_not_before(begin, end, now, Thresholds::default());
+    let usual = Expiry::from_validity(begin, end, now, Thresholds::default());
     out.put("  left ")
         .days_and_bar(begin, end, usual, now)
         .line(format_args!(" until {}", day(end)));
@@ -171,9 +171,9 @@ fn verdict(mode: &str, verdict: &ProbeVerdict) -> Page {
         out.styled(BAD, "refuses").end();
     }
     for fault in &verdict.reasons {
-        out.labelled("why", &fault.why);
-        if !fault.mend.is_empty() {
-            out.labelled("fix", &fault.mend);
+        out.labelled("why", &fault.problem.what);
+        if !fault.problem.fix.is_empty() {
+            out.labelled("fix", &fault.problem.fix);
         }
     }
     out

@@ -4,6 +4,7 @@ use super::document::{HostLineJson, SetupJson, SetupOutcome};
 use super::{Desk, Exit, Failure, print};
 use crate::cli::page::Page;
 use crate::config::Config;
+use crate::server::settings::Names;
 use crate::setup::SetupServer;
 use crate::setup::fragment::Fragment;
 use crate::setup::plan::{ByHand, PlanSubject, by_hand};
@@ -37,13 +38,10 @@ pub(super) async fn print_lines(
         settings.push(("ssl_cert_file", cert.display().to_string()));
         settings.push(("ssl_key_file", key.display().to_string()));
     }
-    let companions = [
-        ("ssl_ca_file", &instance.ca),
-        ("ssl_crl_file", &instance.crl),
-    ];
-    settings.extend(companions.into_iter().filter_map(|(setting, it)| {
-        let file = it.as_ref()?.file.display().to_string();
-        Some((setting, file))
+    let trust_files = instance.trust_files();
+    settings.extend(trust_files.present().map(|(piece, found)| {
+        let setting = Names::POSTGRES.trust_file(piece);
+        (setting, found.file.display().to_string())
     }));
     let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
     let lines: Vec<String> = settings

@@ -7,9 +7,9 @@ use super::{Desk, Failure};
 use crate::check::served_users::{ServedUsers, user_of_process};
 use crate::check::user_name;
 use crate::config::{self, Config};
+use crate::host::look::is_same_file;
+use crate::server::program::tls_settings;
 use crate::server::running::Running;
-use crate::server::same_file;
-use crate::server::settings::tls_settings;
 use crate::setup::proposal::Proposal;
 use crate::setup::survey::HostSurvey;
 use crate::setup::{SetupError, SetupServer};
@@ -89,7 +89,7 @@ impl Desk<'_> {
         let mut some_known = false;
         for running in &survey.running {
             let mut all = config.instances.iter();
-            let known = all.find(|instance| same_file(instance.home(), &running.data_directory));
+            let known = all.find(|instance| is_same_file(instance.home(), &running.data_directory));
             match known {
                 // One of a container is refused by name, and never given a key.
                 None if running.apart.is_some() || is_served(&served, running) => {
@@ -177,7 +177,7 @@ pub(super) fn strangers(config: &Config, survey: &HostSurvey) -> Vec<String> {
     let served = ServedUsers::by(config);
     let known = |running: &Running| {
         let mut all = config.instances.iter();
-        all.any(|instance| same_file(instance.home(), &running.data_directory))
+        all.any(|instance| is_same_file(instance.home(), &running.data_directory))
     };
     let running = survey.running.iter();
     running

@@ -6,11 +6,12 @@ use std::time::Duration;
 use super::candidates::ServerChoice;
 use super::{Desk, Failure, SetupArguments};
 use crate::bundle::Certificate;
+use crate::bundle::TrustFiles;
 use crate::config::{self, Config, ServerKind};
+use crate::host::look::is_same_file;
 use crate::lineage::{Source, Spec, Surveyed, Tracked};
 use crate::report::day;
 use crate::server::probe::Opening;
-use crate::server::same_file;
 use crate::setup::fragment::FragmentEntry;
 use crate::setup::plan::{PlanSubject, SetupPlan};
 use crate::setup::proposal::{self, Proposal};
@@ -47,7 +48,7 @@ impl Desk<'_> {
         let known = named.and_then(|name| config.instance(name)).or_else(|| {
             let data = wanted.data_directory.as_ref()?;
             let mut all = config.instances.iter();
-            all.find(|entry| same_file(entry.home(), data))
+            all.find(|entry| is_same_file(entry.home(), data))
         });
         if let Some(instance) = known {
             if instance.kind() != ServerKind::Postgres {
@@ -64,7 +65,7 @@ impl Desk<'_> {
             Some(data) => {
                 let data = std::path::absolute(data).map_err(|e| Failure::usage(&e))?;
                 let mut all = survey.running.iter();
-                match all.find(|running| same_file(&running.data_directory, &data)) {
+                match all.find(|running| is_same_file(&running.data_directory, &data)) {
                     Some(running) => SetupServer::from_running(running).await?,
                     None => SetupServer::at(&data).await?,
                 }
@@ -144,7 +145,7 @@ impl Desk<'_> {
                 if is_name {
                     Path::new(&surveyed.name) == wanted
                 } else {
-                    same_file(&surveyed.directory, wanted)
+                    is_same_file(&surveyed.directory, wanted)
                 }
             });
             return match it {
@@ -265,7 +266,7 @@ fn agrees(
         return differs("name", "--instance");
     }
     if let Some(data) = &wanted.data_directory
-        && !same_file(data, instance.home())
+        && !is_same_file(data, instance.home())
     {
         return differs("data_directory", "--data-directory");
     }
@@ -275,7 +276,7 @@ fn agrees(
             .lineage
             .candidates
             .iter()
-            .any(|path| same_file(path, lineage))
+            .any(|path| is_same_file(path, lineage))
     {
         return differs("lineage", "--lineage");
     }
@@ -331,8 +332,7 @@ async fn elsewhere(config: &Config, directory: &Path) -> Result<(String, Certifi
         name: name.clone(),
         candidates: vec![directory],
         files: None,
-        ca: None,
-        crl: None,
+        trust_files: TrustFiles::default(),
     };
     let watch = &config.watch;
     let read = Tracked::new(spec, watch.debounce, watch.settle_timeout)

@@ -152,9 +152,8 @@ fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> Page {
     let name = &instance.name;
     let day = day(nearing.end.not_after);
     let what = match nearing.piece {
-        Piece::Certificate => "certificate",
-        Piece::Ca => "CA of its clients",
-        Piece::Crl => "CRL",
+        Piece::Ca => "CA of its clients".to_owned(),
+        other => other.to_string(),
     };
     let line = match nearing.expiry {
         Expiry::Expired => format!("{name} has a {what} that expired on {day}."),
@@ -229,8 +228,9 @@ mod tests {
 
     use super::*;
     use crate::bundle::Fingerprint;
+    use crate::bundle::TrustFiles;
     use crate::problem::Problem;
-    use crate::report::view::{CompanionPlaces, CompanionView, EndView, VERSION};
+    use crate::report::view::{CompanionView, EndView, VERSION};
 
     /// A config with nothing in it, where it usually is.
     fn config() -> Config {
@@ -260,7 +260,7 @@ mod tests {
             names: Vec::new(),
             issuer: String::new(),
             serial: String::new(),
-            expiry: Expiry::from_not_before(not_before, not_after, now(), Thresholds::default()),
+            expiry: Expiry::from_validity(not_before, not_after, now(), Thresholds::default()),
         })
     }
 
@@ -278,8 +278,7 @@ mod tests {
                 source: with_days(source),
                 installed: with_days(source),
                 served: with_days(served),
-                ca: CompanionPlaces::default(),
-                crl: CompanionPlaces::default(),
+                trust_files: TrustFiles::default(),
                 thresholds: Thresholds::default(),
             }],
             uncovered: Vec::new(),
@@ -369,8 +368,8 @@ mod tests {
                 expiry: Expiry::Critical,
             }),
         };
-        view.instances[0].crl.source = Some(crl.clone());
-        view.instances[0].crl.installed = Some(crl);
+        view.instances[0].trust_files.crl.source = Some(crl.clone());
+        view.instances[0].trust_files.crl.installed = Some(crl);
         let (head, lines) = shown(&view);
         assert_eq!(head, "1 problem");
         let has = |wanted: &str| lines.iter().any(|line| line == wanted);

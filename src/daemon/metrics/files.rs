@@ -4,36 +4,29 @@
 //! owns it: in a directory of another user a path is that user's to bend.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::fs::File;
-use std::io::{self, Write as _};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::io;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::host::directory::{Directory, LinkAtEnd, ReachError};
+use crate::host::directory::{Directory, ReachError};
+use crate::host::file::Links;
+use crate::host::look::FileId;
 use crate::host::privilege::{Ids, PrivilegeError, Rights, Worker};
+use crate::host::slot::{FileSlot, SlotError};
 use crate::problem::Problem;
-
-/// Everybody may read the file.
-const READABLE: Mode = Mode::from_raw_mode(0o644);
 
 /// Everybody may connect to the socket.
 const OPEN: Mode = Mode::from_raw_mode(0o666);
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MetricsFileError {
-    #[error("{}: cannot {action}: {source}", path.display())]
-    Step {
-        path: PathBuf,
-        action: &'static str,
-        #[source]
-        source: Errno,
-    },
+    #[error(transparent)]
+    Step(#[from] SlotError),
     #[error("{}: {source}", path.display())]
     Reach {
         path: PathBuf,
@@ -59,7 +52,7 @@ impl MetricsFileError {
     pub(crate) fn problem(&self, key: &str) -> Problem {
         let why = self.to_string();
         match self {
-            MetricsFileError::Step { path, source, .. } => remedy(why, *source, path, key),
+            MetricsFileError::Step(step) => remedy(why, step.source, &step.path, key),
             MetricsFileError::NoSocket(path) => {
                 Problem::new(why, format!("set another {key}, or remove it"))
                     .with(format!("rm {}", path.display()))
@@ -119,7 +112,7 @@ pub(super) async fn beside<R: Send + 'static>(
     let owner = match opened(&path) {
         Ok(directory) => directory.owner(),
         // It is found missing when the job opens it.
-        Err(MetricsFileError::Step { .. }) => Ids::own(),
+        Err(MetricsFileError::Step(_)) => Ids::own(),
         Err(bent) => return Err(bent),
     };
     let rights = move || Rights::Publisher {
@@ -134,12 +127,12 @@ pub(super) async fn beside<R: Send + 'static>(
 
 /// The directory of `path`, whose owner decides with whose rights it is written in: nobody else may have bent the way to it.
 fn opened(path: &Path) -> Result<Directory, MetricsFileError> {
-    Directory::open(path.parent().unwrap_or(path), LinkAtEnd::Followed).map_err(unreached(path))
+    Directory::open(path.parent().unwrap_or(path), Links::Followed).map_err(unreached(path))
 }
 
 fn unreached(path: &Path) -> impl FnOnce(ReachError) -> MetricsFileError {
     move |error| match error.errno() {
-        Some(errno) => failed(path, "open its directory")(errno),
+        Some(errno) => SlotError::new(path, "open its directory")(errno).into(),
         None => MetricsFileError::Reach {
             path: path.to_owned(),
             source: error,
@@ -147,71 +140,34 @@ fn unreached(path: &Path) -> impl FnOnce(ReachError) -> MetricsFileError {
     }
 }
 
-/// A directory that was opened, and a name in it.
-pub(super) struct MetricsFile {
-    directory: OwnedFd,
-    name: OsString,
-    path: PathBuf,
-}
-
-/// A socket that was made, as the file system knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Inode(u64, u64);
-
-impl Inode {
-    fn from_stat(stat: &Stat) -> Inode {
-        Inode(stat.st_dev, stat.st_ino)
-    }
-}
+/// A name in a directory that was opened.
+pub(super) struct MetricsFile(FileSlot);
 
 impl MetricsFile {
     fn open(path: &Path) -> Result<MetricsFile, MetricsFileError> {
-        let directory = opened(path)?;
-        Ok(MetricsFile {
-            directory: directory.opened().map_err(unreached(path))?,
-            name: path.file_name().unwrap_or_default().to_owned(),
-            path: path.to_owned(),
-        })
+        let slot = opened(path).and_then(|directory| {
+            let directory = directory.opened().map_err(unreached(path))?;
+            FileSlot::new(directory, path).map_err(unreached(path))
+        });
+        slot.map(MetricsFile)
     }
 
     /// Puts a text there as a whole, which everybody may read.
     pub(crate) fn write(&self, text: &str) -> Result<(), MetricsFileError> {
-        let mut beside = OsString::from(".");
-        beside.push(&self.name);
-        beside.push(".new");
-        self.remove(&beside)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(&self.directory, &beside, flags, READABLE)
-            .map_err(failed(&self.path, "create a file beside it"))?;
-        let written = rustix::fs::fchmod(&file, READABLE)
-            .map_err(failed(&self.path, "set the mode of a file beside it"))
-            .and_then(|()| {
-                // Not synced: what a crash takes, the next start writes anew.
-                let written = File::from(file).write_all(text.as_bytes());
-                written.map_err(|error| failed(&self.path, "write a file beside it")(errno(&error)))
-            })
-            .and_then(|()| {
-                rustix::fs::renameat(&self.directory, &beside, &self.directory, &self.name)
-                    .map_err(failed(&self.path, "replace it"))
-            });
-        if written.is_err()
-            && let Err(error) = self.remove(&beside)
-        {
-            tracing::debug!("{error}");
-        }
-        written
+        self.0.stage(text.as_bytes(), 0o644, None)?;
+        // The name is not made durable: what a crash takes, the next start writes anew.
+        Ok(self.0.commit()?)
     }
 
     pub(crate) fn clear(&self) -> Result<(), MetricsFileError> {
-        let name = self.name.clone();
-        self.remove(&name)
+        Ok(self.0.remove()?)
     }
 
     /// Listens there; what a process that is gone has left is replaced.
-    pub(crate) fn listen(&self) -> Result<(UnixListener, Inode), MetricsFileError> {
+    pub(crate) fn listen(&self) -> Result<(UnixListener, FileId), MetricsFileError> {
         // Of two that find the same leftover, one would remove the other's new socket.
-        rustix::fs::flock(&self.directory, FlockOperation::NonBlockingLockExclusive)
-            .map_err(failed(&self.path, "lock its directory"))?;
+        rustix::fs::flock(self.0.directory(), FlockOperation::NonBlockingLockExclusive)
+            .map_err(self.0.failed("lock its directory"))?;
         let address = self.by_descriptor();
         let bound = match UnixListener::bind(&address) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
@@ -220,7 +176,7 @@ impl MetricsFile {
             }
             bound => bound,
         };
-        let refused = |error: &io::Error| failed(&self.path, "listen there")(errno(error));
+        let refused = |error: &io::Error| self.0.failed("listen there")(errno(error));
         let listener = bound.map_err(|error| refused(&error))?;
         listener
             .set_nonblocking(true)
@@ -230,44 +186,33 @@ impl MetricsFile {
     }
 
     /// Removes the socket, if it is still that one.
-    pub(crate) fn unlisten(&self, inode: Inode) -> Result<(), MetricsFileError> {
-        match self.stat() {
-            Ok(stat) if Inode::from_stat(&stat) == inode => self.clear(),
+    pub(crate) fn unlisten(&self, inode: FileId) -> Result<(), MetricsFileError> {
+        match self.0.stat() {
+            Ok(stat) if FileId::from_stat(&stat) == inode => self.clear(),
             Ok(_) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(failed(&self.path, "look at it")(error)),
+            Err(error) => Err(self.0.failed("look at it")(error).into()),
         }
     }
 
     /// The path by which the kernel finds the name in the opened directory, wherever that is now.
     fn by_descriptor(&self) -> PathBuf {
-        let directory = format!("/proc/self/fd/{}", self.directory.as_raw_fd());
-        Path::new(&directory).join(&self.name)
-    }
-
-    fn stat(&self) -> Result<Stat, Errno> {
-        rustix::fs::statat(&self.directory, &self.name, AtFlags::SYMLINK_NOFOLLOW)
-    }
-
-    fn remove(&self, name: &OsStr) -> Result<(), MetricsFileError> {
-        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(failed(&self.path, "remove what is in its place")(error)),
-        }
+        let directory = format!("/proc/self/fd/{}", self.0.directory().as_raw_fd());
+        Path::new(&directory).join(self.0.name())
     }
 
     fn remove_leftover(&self) -> Result<(), MetricsFileError> {
-        let stat = self.stat().map_err(failed(&self.path, "look at it"))?;
+        let stat = self.0.stat().map_err(self.0.failed("look at it"))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
-            return Err(MetricsFileError::NoSocket(self.path.clone()));
+            return Err(MetricsFileError::NoSocket(self.0.path().to_owned()));
         }
         match self.answers() {
             // Nobody listens, and nobody ever will: a socket's file is of one process.
             Err(nix::errno::Errno::ECONNREFUSED) => self.clear(),
             Ok(()) | Err(nix::errno::Errno::EAGAIN) => {
-                Err(MetricsFileError::Taken(self.path.clone()))
+                Err(MetricsFileError::Taken(self.0.path().to_owned()))
             }
             Err(error) => Err(MetricsFileError::Unasked {
-                path: self.path.clone(),
+                path: self.0.path().to_owned(),
                 source: Errno::from_raw_os_error(error as i32),
             }),
         }
@@ -281,26 +226,18 @@ impl MetricsFile {
     }
 
     /// Lets everybody connect, whatever the umask: the file that was just made, and no link.
-    fn open_to_all(&self) -> Result<Inode, MetricsFileError> {
-        let failed = || failed(&self.path, "set its mode");
+    fn open_to_all(&self) -> Result<FileId, MetricsFileError> {
+        let failed = || self.0.failed("set its mode");
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(&self.directory, &self.name, flags, Mode::empty())
+        let made = rustix::fs::openat(self.0.directory(), self.0.name(), flags, Mode::empty())
             .map_err(failed())?;
         let stat = rustix::fs::fstat(&made).map_err(failed())?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Socket {
-            return Err(MetricsFileError::NoSocket(self.path.clone()));
+            return Err(MetricsFileError::NoSocket(self.0.path().to_owned()));
         }
         let by_descriptor = format!("/proc/self/fd/{}", made.as_raw_fd());
         rustix::fs::chmod(by_descriptor, OPEN).map_err(failed())?;
-        Ok(Inode::from_stat(&stat))
-    }
-}
-
-fn failed(path: &Path, action: &'static str) -> impl FnOnce(Errno) -> MetricsFileError {
-    move |source| MetricsFileError::Step {
-        path: path.to_owned(),
-        action,
-        source,
+        Ok(FileId::from_stat(&stat))
     }
 }
 

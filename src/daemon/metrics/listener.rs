@@ -5,9 +5,10 @@ use std::path::Path;
 
 use tokio::task::JoinHandle;
 
-use super::files::{self, Inode};
+use super::files;
 use super::scrapes::{Door, answer};
 use crate::config::Listen;
+use crate::host::look::FileId;
 use crate::problem::Problem;
 use crate::report::metrics::Metrics;
 
@@ -18,7 +19,7 @@ const KEY: &str = "`listen` in [metrics]";
 pub(super) struct Listening {
     place: Listen,
     /// Of a socket, what the file system knows it by.
-    inode: Option<Inode>,
+    inode: Option<FileId>,
     answering: JoinHandle<()>,
 }
 
@@ -56,7 +57,7 @@ fn tcp(address: SocketAddr) -> Result<Door, Problem> {
     })
 }
 
-async fn unix(path: &Path) -> Result<(Door, Inode), Problem> {
+async fn unix(path: &Path) -> Result<(Door, FileId), Problem> {
     let opened = files::beside("listen", path, |place| place.listen()).await;
     let (listener, inode) = opened.map_err(|error| error.problem(KEY))?;
     let listener = tokio::net::UnixListener::from_std(listener).map_err(|error| {

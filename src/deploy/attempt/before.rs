@@ -51,7 +51,7 @@ impl Before {
     pub(super) fn authorities(&self) -> Option<BTreeSet<Vec<u8>>> {
         match &self.served {
             Some(served) => Some(served.authorities.clone()),
-            None => self.proven_by_this_server()?.companions().names(),
+            None => self.proven_by_this_server()?.client_trust().names(),
         }
     }
 
@@ -78,7 +78,7 @@ impl Before {
     pub(super) fn proven_authorities(&self) -> bool {
         let names = self
             .installed()
-            .and_then(|bundle| bundle.companions().names());
+            .and_then(|bundle| bundle.client_trust().names());
         names.is_some() && self.authorities() == names
     }
 
@@ -90,7 +90,7 @@ impl Before {
         }
         let names = || {
             self.installed()
-                .and_then(|bundle| bundle.companions().names())
+                .and_then(|bundle| bundle.client_trust().names())
         };
         let before = || self.authorities().or_else(names).unwrap_or_default();
         shown.leaf != new.fingerprint() || shown.authorities == before()

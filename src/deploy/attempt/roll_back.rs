@@ -11,7 +11,7 @@ use crate::deploy::SyncOutcome;
 use crate::problem::Problem;
 use crate::server::InstanceError;
 use crate::server::files::{Found, Held, HeldBy, Keep, Trial};
-use crate::server::patroni;
+use crate::server::setting_names::RESTART;
 
 impl Deployment<'_, Refused> {
     /// Remembers the refusal, puts back what was there, and proves what is served. In this
@@ -77,7 +77,7 @@ impl Deployment<'_, Refused> {
     async fn remember(&mut self) -> Result<(), InstanceError> {
         let held = Held {
             fingerprint: self.bundle.fingerprint(),
-            companions: self.bundle.companions().digest(),
+            companions: self.bundle.client_trust().digest(),
             by: HeldBy::Postgres,
             reason: self.state.reason.to_string(),
             since: Timestamp::now(),
@@ -113,8 +113,7 @@ impl Deployment<'_, Refused> {
                 Some(format!("{} is served now", served.leaf.fingerprint().short()).into())
             }
             Err(_) if is_patroni => {
-                let restart = patroni::RESTART;
-                Some(format!("restart Patroni to bring its REST API back: {restart}").into())
+                Some(format!("restart Patroni to bring its REST API back: {RESTART}").into())
             }
             Err(unseen) => Some(unseen.problem().about("what is served now is not known")),
         }

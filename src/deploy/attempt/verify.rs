@@ -8,12 +8,13 @@ use tokio::time::Instant;
 use super::watch::{Next, WireLook, WireVerdict, WireWatch};
 use super::{Deployment, Ending, Proof, Refused, Reloaded, Verdict, ask_reload};
 use crate::config::{Address, Mode, ServerKind, Verify};
+use crate::host::privilege::as_user;
 use crate::problem::Problem;
 use crate::server::dry_start::{DryStart, LoadStage};
 use crate::server::probe::Served;
 use crate::server::program::Program;
 use crate::server::settings::{FIX_FIRST, Names, SettingsError, TlsSettings, is_named_by};
-use crate::server::{Server, Unseen, as_server};
+use crate::server::{Server, Unseen};
 
 /// How often a server is asked again for one bundle: files whose times lie ahead seem to change for ever.
 const MOST_AGAIN: u32 = 3;
@@ -224,7 +225,7 @@ impl<'a> Deployment<'a, Reloaded> {
     /// The certificate is served; the CA and CRL files that come with it count where the
     /// configuration names them. `doubt` is what was seen that speaks against it.
     async fn used(mut self, doubt: Result<(), Problem>) -> Verdict<'a> {
-        if self.bundle.companions().digest().is_none() {
+        if self.bundle.client_trust().digest().is_none() {
             return Verdict::Ended(Ending::deployed());
         }
         let process = Arc::clone(&self.state.process);
@@ -332,7 +333,7 @@ impl<'a> Deployment<'a, Reloaded> {
         let signalled = SystemTime::now() - self.state.at.elapsed() - TICK;
         let (settings, config) = (settings.clone(), self.instance.config.clone());
         let server = self.before.sight.targets.server;
-        let looked = as_server(server, move || {
+        let looked = as_user(server, move || {
             settings.changed_elsewhere(&config, signalled)
         });
         if looked.await.unwrap_or_default() {
@@ -410,7 +411,7 @@ impl<'a> Deployment<'a, Reloaded> {
     async fn faults_elsewhere(&self, settings: TlsSettings) -> Vec<Problem> {
         let server = self.before.sight.targets.server;
         let config = self.instance.config.clone();
-        let looked = as_server(server, move || settings.faults_elsewhere(&config));
+        let looked = as_user(server, move || settings.faults_elsewhere(&config));
         looked.await.unwrap_or_default()
     }
 

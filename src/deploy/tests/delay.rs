@@ -3,7 +3,7 @@
 use rcgen::date_time_ymd;
 
 use super::*;
-use crate::bundle::ClientTrust;
+use crate::bundle::{ClientTrust, TrustFiles};
 
 #[test]
 fn a_delay_holds_a_bundle_unless_the_installed_one_is_near_its_end() {
@@ -32,7 +32,11 @@ fn with_ca(bundle: &Arc<Bundle>, (year, month, day): (i32, u8, u8)) -> Arc<Bundl
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.not_after = date_time_ymd(year, month, day);
     let pem = params.self_signed(&key).unwrap().pem();
-    let companions = ClientTrust::parse(Some(pem.as_bytes()), None).unwrap();
+    let companions = ClientTrust::parse(&TrustFiles {
+        ca: Some(pem.as_bytes()),
+        crl: None,
+    })
+    .unwrap();
     Arc::new(Bundle::clone(bundle).with(companions))
 }
 

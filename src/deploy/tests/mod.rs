@@ -21,7 +21,7 @@ use super::plan::{
 use super::standards::Clock;
 use super::standards::Standards;
 use super::state::{Observation, State};
-use crate::bundle::{Bundle, KeyedBundle};
+use crate::bundle::{Bundle, KeyedBundle, TrustFiles};
 use crate::config::{self, Config, ServerKind};
 use crate::host::look::FileId;
 use crate::host::privilege::Ids;
@@ -100,7 +100,7 @@ fn instance(keys: &str) -> config::InstanceConfig {
 fn shown(bundle: &Bundle) -> Shown {
     Shown {
         leaf: bundle.fingerprint(),
-        authorities: bundle.companions().names().unwrap_or_default(),
+        authorities: bundle.client_trust().names().unwrap_or_default(),
     }
 }
 
@@ -209,8 +209,7 @@ impl Moment {
             targets: Arc::new(Targets {
                 cert: self.config.cert_file.clone(),
                 key: self.config.key_file.clone(),
-                ca: None,
-                crl: None,
+                trust_files: TrustFiles::default(),
                 state: "/state".into(),
                 lock_directory: "/state".into(),
                 kind: ServerKind::Postgres,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::sway::Unfit;
+use crate::bundle::Piece;
 use crate::host::file::NotRegular;
 use crate::host::privilege::if_hidden;
 use crate::problem::Problem;
@@ -28,8 +29,8 @@ pub(crate) enum ReadError {
         path: PathBuf,
     },
     /// A CA or CRL file that doesn't exist, or isn't one.
-    Companion {
-        setting: &'static str,
+    TrustFile {
+        piece: Piece,
         /// Where it was looked for.
         path: PathBuf,
         what: String,
@@ -96,15 +97,15 @@ impl ReadError {
                 format!("{} does not exist", path.display()),
                 "if no renewal is under way, issue the certificate again, or name the lineage's files with `files`",
             ),
-            Self::Companion {
-                setting,
-                path,
-                what,
-                ..
-            } => Problem::new(
-                format!("{} ({setting}) {what}", path.display()),
-                format!("put the file there, or correct {setting} in the config"),
-            ),
+            Self::TrustFile {
+                piece, path, what, ..
+            } => {
+                let setting = piece.source_key();
+                Problem::new(
+                    format!("{} ({setting}) {what}", path.display()),
+                    format!("put the file there, or correct {setting} in the config"),
+                )
+            }
             Self::NotRegular { path, kind } => Problem::new(
                 format!("{} is a {kind}, not a regular file", path.display()),
                 "put the certificate's file in its place, or name another with `files`",
@@ -140,13 +141,13 @@ impl ReadError {
     pub(crate) fn class(&self) -> ReadErrorClass {
         match self {
             Self::Missing { .. } => ReadErrorClass::Incomplete,
-            Self::Companion { class, .. } => *class,
+            Self::TrustFile { class, .. } => *class,
             _ => ReadErrorClass::Unfit,
         }
     }
 
-    /// The same for a file that this config key names.
-    pub(super) fn of_companion(self, setting: &'static str) -> Self {
+    /// The same for a CA or CRL file.
+    pub(super) fn about_trust_file(self, piece: Piece) -> Self {
         let class = self.class();
         let (path, what) = match self {
             Self::Missing { path } => (path, "does not exist".to_owned()),
@@ -157,8 +158,8 @@ impl ReadError {
             ),
             other => return other,
         };
-        Self::Companion {
-            setting,
+        Self::TrustFile {
+            piece,
             path,
             what,
             class,

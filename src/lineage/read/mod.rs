@@ -24,6 +24,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::bundle::TrustFiles;
 pub(crate) use crate::host::file::NotRegular;
 use crate::host::file::Unopened;
 pub(crate) use error::{MAX_SIZE, ReadError, ReadErrorClass};
@@ -41,20 +42,8 @@ pub(crate) struct Spec {
     pub(crate) candidates: Vec<PathBuf>,
     /// The files' names where they are not the usual ones (acme.sh, lego, Caddy).
     pub(crate) files: Option<FileNames>,
-    /// A CA file that is read together with them: relative to the lineage, or absolute.
-    pub(crate) ca: Option<PathBuf>,
-    /// The same of a CRL file.
-    pub(crate) crl: Option<PathBuf>,
-}
-
-impl Spec {
-    /// The files beside chain and key, and the keys of the config that name them.
-    fn companions(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        let named = [("ca_source", &self.ca), ("crl_source", &self.crl)];
-        named
-            .into_iter()
-            .filter_map(|(key, path)| Some((key, path.as_deref()?)))
-    }
+    /// A CA file and a CRL file that are read together with them: relative to the lineage, or absolute.
+    pub(crate) trust_files: TrustFiles<Option<PathBuf>>,
 }
 
 /// Names of a lineage's files, relative to its directory. Both may be the same: one file that holds chain and key.
@@ -147,21 +136,22 @@ pub(crate) struct Parts {
     /// The chain's files, in the order of [`Layout::chain`].
     pub(crate) chain: Vec<Zeroizing<Vec<u8>>>,
     pub(crate) key: Zeroizing<Vec<u8>>,
-    /// The CA file, where [`Spec::ca`] names one.
-    pub(crate) ca: Option<Zeroizing<Vec<u8>>>,
-    /// The CRL file, where [`Spec::crl`] names one.
-    pub(crate) crl: Option<Zeroizing<Vec<u8>>>,
+    /// Those that [`Spec::trust_files`] names.
+    pub(crate) trust_files: TrustFiles<Option<Zeroizing<Vec<u8>>>>,
 }
 
 impl fmt::Debug for Parts {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let chain: Vec<usize> = self.chain.iter().map(|part| part.len()).collect();
+        let trust_files = self.trust_files.present();
+        let trust_files: Vec<_> = trust_files
+            .map(|(piece, bytes)| (piece, bytes.len()))
+            .collect();
         formatter
             .debug_struct("Parts")
             .field("chain", &chain)
             .field("key", &self.key.len())
-            .field("ca", &self.ca.as_ref().map(|bytes| bytes.len()))
-            .field("crl", &self.crl.as_ref().map(|bytes| bytes.len()))
+            .field("trust_files", &trust_files)
             .finish()
     }
 }
@@ -351,9 +341,9 @@ fn follow(
         .names()
         .map(|name| regular(walk.follow_from(spot.clone(), Path::new(name))))
         .collect();
-    ends.extend(spec.companions().map(|(setting, path)| {
+    ends.extend(spec.trust_files.present().map(|(piece, path)| {
         let found = regular(walk.follow_from(spot.clone(), path));
-        found.map_err(|error| error.of_companion(setting))
+        found.map_err(|error| error.about_trust_file(piece))
     }));
     ends.into_iter().collect()
 }
@@ -386,21 +376,18 @@ fn open_all(spec: &Spec, layout: &Layout, ends: &[FoundFile]) -> Result<(Parts, 
     } else {
         contents.pop()
     };
-    let mut parts = Parts {
+    let trust_files = spec.trust_files.present().zip(&ends[names..]);
+    let trust_files = trust_files.map(|((piece, _), found)| {
+        let (content, same) = open(found).map_err(|error| error.about_trust_file(piece))?;
+        undisturbed &= same;
+        Ok((piece, content))
+    });
+    let trust_files = trust_files.collect::<Result<_, ReadError>>()?;
+    let parts = Parts {
         chain: contents,
         key: key.unwrap_or_default(),
-        ca: None,
-        crl: None,
+        trust_files,
     };
-    for ((setting, _), found) in spec.companions().zip(&ends[names..]) {
-        let (content, same) = open(found).map_err(|error| error.of_companion(setting))?;
-        undisturbed &= same;
-        let part = match setting {
-            "ca_source" => &mut parts.ca,
-            _ => &mut parts.crl,
-        };
-        *part = Some(content);
-    }
     Ok((parts, undisturbed))
 }
 

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use super::trail::timestamp;
 use super::*;
+use crate::bundle::TrustFiles;
 
 struct World(TempDir);
 
@@ -59,8 +60,7 @@ impl World {
             name: "a".to_owned(),
             candidates,
             files: None,
-            ca: None,
-            crl: None,
+            trust_files: TrustFiles::default(),
         }
     }
 
@@ -77,8 +77,7 @@ impl World {
         read(
             &Spec {
                 files: Some(files),
-                ca: None,
-                crl: None,
+                trust_files: TrustFiles::default(),
                 ..self.spec(&["a"])
             },
             None,
@@ -453,5 +452,5 @@ fn no_debug_output_shows_what_the_files_hold() {
         "{:?}",
         world.read("live/a").parts.expect("the lineage can be read")
     );
-    assert_eq!(text, "Parts { chain: [9], key: 7, ca: None, crl: None }");
+    assert_eq!(text, "Parts { chain: [9], key: 7, trust_files: [] }");
 }

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 use super::*;
+use crate::bundle::TrustFiles;
 use crate::lineage::read::{Layout, Spec, Trail, Users, read};
 
 struct World {
@@ -94,8 +95,7 @@ fn trail(directory: &Path) -> Trail {
         name: "a".to_owned(),
         candidates: vec![directory.to_owned()],
         files: None,
-        ca: None,
-        crl: None,
+        trust_files: TrustFiles::default(),
     };
     read(&spec, None, &Users::default()).trail
 }
@@ -198,8 +198,7 @@ fn our_own_reads_wake_nobody() {
         name: "a".to_owned(),
         candidates: vec![lineage],
         files: None,
-        ca: None,
-        crl: None,
+        trust_files: TrustFiles::default(),
     };
     for _ in 0..10 {
         assert!(

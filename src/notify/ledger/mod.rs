@@ -49,16 +49,16 @@ impl About {
     /// The subject of this piece's expiry.
     pub(crate) fn expiry_of(piece: Piece) -> About {
         match piece {
-            Piece::Certificate => About::Expiry,
             Piece::Ca => About::CaExpiry,
             Piece::Crl => About::CrlExpiry,
+            _ => About::Expiry,
         }
     }
 
     /// The piece whose expiry this is about, if it is about one.
     pub(crate) fn piece(self) -> Option<Piece> {
         let is_about = |piece: &Piece| About::expiry_of(*piece) == self;
-        Piece::ALL.into_iter().find(is_about)
+        Piece::RENEWED.into_iter().find(is_about)
     }
 }
 

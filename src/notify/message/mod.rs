@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::ledger::{About, Batch, Lasting, NoticeSubject, StateChange};
 use super::scene::NoticeScene;
 use super::standing::StandingWord;
-use crate::bundle::{Expiry, Piece};
+use crate::bundle::{Expiry, Piece, TrustFiles};
 use crate::config::Occasion;
 use crate::deploy::state::State;
 use crate::problem::Problem;
@@ -123,8 +123,8 @@ pub(crate) struct Item {
     source: Option<CertificateView>,
     installed: Option<CertificateView>,
     served: Option<CertificateView>,
-    ca: CompanionPlaces,
-    crl: CompanionPlaces,
+    #[serde(flatten)]
+    trust_files: TrustFiles<CompanionPlaces>,
     /// The next expiry.
     #[serde(skip)]
     end: Option<Timestamp>,
@@ -215,8 +215,7 @@ impl Item {
             source: None,
             installed: None,
             served: None,
-            ca: CompanionPlaces::default(),
-            crl: CompanionPlaces::default(),
+            trust_files: TrustFiles::default(),
             end: None,
             headline: String::new(),
         }
@@ -272,7 +271,7 @@ impl Item {
             self.state = view.state.as_str().to_owned();
         }
         (self.source, self.installed, self.served) = (view.source, view.installed, view.served);
-        (self.ca, self.crl) = (view.ca, view.crl);
+        self.trust_files = view.trust_files;
     }
 
     fn explained(&mut self, problem: Option<&Problem>) {
@@ -376,7 +375,7 @@ fn headline(item: &Item, subject: &NoticeSubject, well: bool) -> String {
         (About::CaExpiry, true) => format!("{name} CA no longer about to expire"),
         (About::CrlExpiry, true) => format!("{name} CRL no longer about to expire"),
         (About::Expiry | About::CaExpiry | About::CrlExpiry, false) => {
-            let what = item.piece.map_or("certificate", Piece::words);
+            let what = item.piece.unwrap_or(Piece::Certificate);
             let what = format!("{name} {} {what}", item.place.unwrap_or("source"));
             let end = item.end.map_or_else(|| "soon".to_owned(), day);
             match item.expiry {

@@ -194,7 +194,7 @@ fn what_is_near_its_end_and_what_is_new_is_named_by_what_it_is() {
         },
     });
     let instance = &mut seen.view.as_mut().unwrap().instances[0];
-    instance.crl.installed = serde_json::from_value(crl).unwrap();
+    instance.trust_files.crl.installed = serde_json::from_value(crl).unwrap();
     let told = |change: StateChange| {
         let batch = Batch {
             changes: vec![change],

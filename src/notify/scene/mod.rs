@@ -56,7 +56,7 @@ impl NoticeScene {
         // While the daemon doesn't look, states may have changed unseen; expiry only depends on the clock.
         let current = self.daemon == DaemonIs::Running;
         for instance in &view.instances {
-            for piece in Piece::ALL {
+            for piece in Piece::RENEWED {
                 if let Some(standing) = expiry(instance, piece, now) {
                     let subject = NoticeSubject::new(About::expiry_of(piece), &instance.name);
                     seen.insert(subject, standing);
@@ -140,7 +140,12 @@ impl DaemonIs {
 
 fn deployed(instance: &InstanceView) -> Option<Standing> {
     let leaf = instance.served.as_ref()?.fingerprint;
-    let ca = instance.ca.installed.as_ref().map(|view| view.digest);
+    let ca = instance
+        .trust_files
+        .ca
+        .installed
+        .as_ref()
+        .map(|view| view.digest);
     let files = DeployedFiles { leaf, ca };
     Some(Standing::well(StandingWord::Deployed(files)))
 }

@@ -124,7 +124,7 @@ fn with_crl(until: &str) -> StatusView {
         },
     });
     let places = serde_json::json!({"source": crl, "installed": crl});
-    view.instances[0].crl = serde_json::from_value(places).unwrap();
+    view.instances[0].trust_files.crl = serde_json::from_value(places).unwrap();
     view
 }
 
@@ -162,7 +162,7 @@ fn a_new_ca_is_a_deployment_and_a_new_crl_is_none() {
     assert_eq!(word(with_crl("2026-02-08T00:00:00Z")), plain);
     let mut new_ca = view("in_sync", "2026-04-01T00:00:00Z");
     let ca = serde_json::json!({"digest": "ef".repeat(32), "first_end": null});
-    new_ca.instances[0].ca.installed = serde_json::from_value(ca).unwrap();
+    new_ca.instances[0].trust_files.ca.installed = serde_json::from_value(ca).unwrap();
     let new_ca = word(new_ca);
     let changed = |old: &StandingWord, new: &StandingWord| match new {
         StandingWord::Deployed(files) => files.changed_since(Some(old)),

@@ -7,12 +7,12 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::exposition::text;
 use super::{Compared, Format, Metric, Metrics};
-use crate::bundle::{Expiry, Fingerprint, Thresholds};
+use crate::bundle::{Expiry, Fingerprint, Thresholds, TrustFiles};
 use crate::config::Config;
 use crate::deploy::SyncOutcome;
 use crate::deploy::state::State;
 use crate::report::EventKind;
-use crate::report::view::{CertificateView, CompanionPlaces, CompanionView, EndView, InstanceView};
+use crate::report::view::{CertificateView, CompanionView, EndView, InstanceView};
 
 const HOUR: i64 = 60 * 60;
 
@@ -66,8 +66,7 @@ fn view(name: &str, state: State) -> InstanceView {
         source: Some(leaf(1000)),
         installed: Some(leaf(24)),
         served: None,
-        ca: CompanionPlaces::default(),
-        crl: CompanionPlaces::default(),
+        trust_files: TrustFiles::default(),
         thresholds: Thresholds::default(),
     }
 }
@@ -184,8 +183,8 @@ fn a_ca_and_a_crl_are_measured_where_they_are_seen() {
     assert_eq!(samples_of(&without, Metric::ClientCaNotAfter), [""; 0]);
 
     let list = ends(24);
-    view.crl.installed = Some(list.clone());
-    view.ca.source = Some(CompanionView {
+    view.trust_files.crl.installed = Some(list.clone());
+    view.trust_files.ca.source = Some(CompanionView {
         first_end: None,
         ..list
     });
@@ -344,7 +343,7 @@ fn whole(format: Format) -> String {
     metrics.configured(&config(&[("a", "a.example")]), start());
     metrics.uncovered(1);
     let mut view = view("a", State::InSync);
-    view.crl.source = Some(ends(24));
+    view.trust_files.crl.source = Some(ends(24));
     see(&metrics, &view, true, after(1));
     text(&metrics.0, said, after(2), format).unwrap_or_else(|error| panic!("{error}"))
 }

@@ -53,15 +53,13 @@ impl Holder {
 
     /// The first expiry of a piece there; what is served doesn't show that of CA and CRL files.
     pub(crate) fn end(self, piece: Piece, view: &InstanceView) -> Option<NearingEnd<'_>> {
-        let beside = match piece {
-            Piece::Certificate => {
-                let certificate = self.certificate_in(view)?;
-                return Some(NearingEnd::of_chain(certificate, view.thresholds));
-            }
-            Piece::Ca => &view.ca,
-            Piece::Crl => &view.crl,
-        };
-        NearingEnd::from_companion(self.beside(beside)?, piece)
+        match view.trust_files.get(piece) {
+            Some(places) => NearingEnd::from_companion(self.beside(places)?, piece),
+            None => Some(NearingEnd::of_chain(
+                self.certificate_in(view)?,
+                view.thresholds,
+            )),
+        }
     }
 
     fn beside(self, places: &CompanionPlaces) -> Option<&CompanionView> {
@@ -154,7 +152,7 @@ impl<'a> Nearing<'a> {
         view: &'a InstanceView,
         now: Timestamp,
     ) -> impl DoubleEndedIterator<Item = Nearing<'a>> {
-        let pieces = Piece::ALL.into_iter();
+        let pieces = Piece::RENEWED.into_iter();
         pieces.filter_map(move |piece| Nearing::of_piece(view, piece, now))
     }
 
@@ -196,7 +194,7 @@ impl<'a> Nearing<'a> {
 
     /// `source certificate`, `installed CRL`.
     pub(crate) fn what(&self) -> String {
-        format!("{} {}", self.place.as_str(), self.piece.words())
+        format!("{} {}", self.place.as_str(), self.piece)
     }
 
     pub(crate) fn problem(&self) -> Problem {
@@ -320,7 +318,7 @@ impl Warned {
         wall: Timestamp,
         now: Instant,
     ) -> Vec<Event> {
-        let told = Piece::ALL.into_iter().zip(&mut self.0);
+        let told = Piece::RENEWED.into_iter().zip(&mut self.0);
         told.filter_map(|(piece, said)| {
             let nearing = Nearing::of_piece(view, piece, wall);
             match heard(said, piece, view, nearing, now)? {
@@ -386,7 +384,7 @@ fn over(
     let message = format!(
         "{}: no {} is about to expire any more, after {}",
         view.name,
-        piece.words(),
+        piece,
         rounded(lasted)
     );
     let event = about(EventKind::ExpiryOver, message, config, view, piece)
@@ -405,11 +403,7 @@ fn about(
     view: &InstanceView,
     piece: Piece,
 ) -> Event {
-    let beside = match piece {
-        Piece::Certificate => None,
-        Piece::Ca => config.ca.as_ref(),
-        Piece::Crl => config.crl.as_ref(),
-    };
+    let beside = config.trust_files().get(piece).copied().flatten();
     let file = beside.map_or(&config.cert_file, |companion| &companion.file);
     Event::new(kind, message)
         .with(Field::Instance, &view.name)

@@ -7,7 +7,7 @@
 use jiff::SignedDuration;
 
 use super::*;
-use crate::bundle::Fingerprint;
+use crate::bundle::{Fingerprint, TrustFiles};
 use crate::config::Config;
 use crate::report::kind::Priority;
 use crate::report::view::EndView;
@@ -59,8 +59,7 @@ impl World {
                 source: first.clone(),
                 installed: first.clone(),
                 served: first,
-                ca: CompanionPlaces::default(),
-                crl: CompanionPlaces::default(),
+                trust_files: TrustFiles::default(),
                 thresholds: Thresholds::default(),
             },
             wall,
@@ -328,7 +327,7 @@ fn a_crl_that_is_renewed_daily_is_never_warned_of() {
     for hours in [25, 36, 7 * 24] {
         let mut world = World::with_days(365);
         for day in 0..20 {
-            world.view.crl = everywhere(file(world.wall, hours));
+            world.view.trust_files.crl = everywhere(file(world.wall, hours));
             assert_eq!(kinds(&world.lives(1)), [], "{hours} hours, day {day}");
         }
     }
@@ -342,7 +341,7 @@ fn each_piece_is_warned_of_by_itself_and_the_certificate_hides_none() {
     assert_eq!(world.looks().unwrap().kind(), EventKind::ExpiryNear);
     let crl = file(world.wall, 10 * 24);
     let (digest, end) = (crl.digest.to_string(), crl.first_end.clone().unwrap());
-    world.view.crl = everywhere(crl);
+    world.view.trust_files.crl = everywhere(crl);
     // Fewer than 60 hours of 240 are left.
     world.passes(180 * HOUR + 1);
     let said = world.hears();
@@ -369,9 +368,9 @@ fn each_piece_is_warned_of_by_itself_and_the_certificate_hides_none() {
         assert_eq!(near.value(field), Some(value), "{field:?}");
     }
     // The source is renewed, and what is installed is not.
-    world.view.crl.source = Some(file(world.wall, 10 * 24));
+    world.view.trust_files.crl.source = Some(file(world.wall, 10 * 24));
     assert_eq!(world.looks(), None, "it is no nearer than before");
-    world.view.crl = everywhere(file(world.wall, 10 * 24));
+    world.view.trust_files.crl = everywhere(file(world.wall, 10 * 24));
     let over = world.looks().unwrap();
     assert_eq!(over.kind(), EventKind::ExpiryOver);
     assert_eq!(over.value(Field::Piece), Some("crl"));
@@ -385,7 +384,7 @@ fn each_piece_is_warned_of_by_itself_and_the_certificate_hides_none() {
 fn a_ca_is_said_to_expire_where_it_is_installed_though_its_source_has_another() {
     let mut world = World::with_days(365);
     with_files(&mut world.config);
-    world.view.ca = CompanionPlaces {
+    world.view.trust_files.ca = CompanionPlaces {
         source: Some(file(world.wall, 365 * 24)),
         installed: Some(file(world.wall, 90 * 24)),
     };

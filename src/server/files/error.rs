@@ -1,20 +1,19 @@
 //! A file operation that failed: what, where, and what to do about it.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::io::Errno;
 
 use crate::host::look::limit_remedy;
+use crate::host::slot::SlotError;
 use crate::problem::Problem;
 
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.problem())]
 pub(crate) struct FilesError {
-    pub(super) path: PathBuf,
-    action: &'static str,
     #[source]
-    pub(super) source: Errno,
+    step: SlotError,
     /// What to do about it, where more is known than the number says.
     fix: Option<String>,
     after: Aftermath,
@@ -47,10 +46,20 @@ impl fmt::Display for Aftermath {
     }
 }
 
+impl From<SlotError> for FilesError {
+    fn from(step: SlotError) -> FilesError {
+        FilesError {
+            step,
+            fix: None,
+            after: Aftermath::Untouched,
+        }
+    }
+}
+
 impl FilesError {
     /// Whether the caller lacks a right.
     pub(crate) fn is_denied(&self) -> bool {
-        matches!(self.source, Errno::ACCESS | Errno::PERM)
+        matches!(self.step.source, Errno::ACCESS | Errno::PERM)
     }
 
     /// Whether files of two bundles were left behind.
@@ -59,13 +68,13 @@ impl FilesError {
     }
 
     pub(super) fn new(path: &Path, action: &'static str) -> impl FnOnce(Errno) -> FilesError {
-        move |source| FilesError {
-            path: path.to_owned(),
-            action,
-            source,
-            fix: None,
-            after: Aftermath::Untouched,
-        }
+        let failed = SlotError::new(path, action);
+        move |source| failed(source).into()
+    }
+
+    /// Whether what was to be opened is not there.
+    pub(super) fn is_absence(&self) -> bool {
+        self.step.source == Errno::NOENT
     }
 
     /// With what is to be done about it, where that is known better than by its number.
@@ -84,18 +93,10 @@ impl FilesError {
     }
 
     pub(crate) fn problem(&self) -> Problem {
-        let FilesError {
-            path,
-            action,
-            source,
-            fix,
-            after,
-        } = self;
-        let fix = fix.clone().unwrap_or_else(|| remedy(*source, path));
-        Problem::new(
-            format!("{}: cannot {action}: {source}{after}", path.display()),
-            fix,
-        )
+        let FilesError { step, fix, after } = self;
+        let fix = fix.clone();
+        let fix = fix.unwrap_or_else(|| remedy(step.source, &step.path));
+        Problem::new(format!("{step}{after}"), fix)
     }
 }
 

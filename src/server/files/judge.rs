@@ -1,8 +1,10 @@
 //! Would the server load what was found? The rules of PostgreSQL (`check_ssl_key_file_permissions`)
 //! and of OpenSSL's loader, and what other kinds of servers ask of a key.
 
-use super::{FileRole, Found, Targets, content};
-use crate::bundle::{ClientTrust, KeyedBundle, Part};
+use std::path::Path;
+
+use super::{Found, Targets, content};
+use crate::bundle::{ClientTrust, KeyedBundle, Piece, TrustFiles};
 use crate::config::ServerKind;
 use crate::host::privilege::Ids;
 
@@ -10,17 +12,17 @@ impl Targets {
     /// Would Postgres load the pair that was found? Its rules are those of
     /// `check_ssl_key_file_permissions` and of OpenSSL's loader. Nothing where there is no file.
     pub(super) fn judge(&self, found: &[Found]) -> Result<Option<KeyedBundle>, String> {
-        let pair = || {
-            let each = self.each(found);
-            each.filter(|(role, ..)| matches!(role, FileRole::Cert | FileRole::Key))
-        };
-        if pair().all(|(.., found)| matches!(found, Found::Absent)) {
+        let pair = self.each_of([Piece::Certificate, Piece::Key], found);
+        if pair
+            .iter()
+            .all(|(.., found)| matches!(found, Found::Absent))
+        {
             return Ok(None);
         }
-        let mut contents = Vec::new();
-        for (_, path, found) in pair() {
-            contents.push(content(path, found)?);
-        }
+        let contents = pair
+            .into_iter()
+            .map(|(_, path, found)| content(path, found));
+        let contents: Vec<&[u8]> = contents.collect::<Result<_, _>>()?;
         let (Some(chain), Some(key)) = (contents.first(), contents.last()) else {
             return Ok(None);
         };
@@ -34,32 +36,36 @@ impl Targets {
 
     /// What was found beside the pair, as far as Postgres would load it; and why not all of it.
     pub(super) fn judge_companions(&self, found: &[Found]) -> (ClientTrust, Option<String>) {
-        let text = |wanted: FileRole| {
-            let mut each = self.each(found);
-            let (_, path, found) = each.find(|(role, ..)| *role == wanted)?;
-            Some(content(path, found))
-        };
-        let (ca, crl) = (text(FileRole::Ca), text(FileRole::Crl));
-        let parsed = (|| {
-            let (ca, crl) = (ca.clone().transpose()?, crl.clone().transpose()?);
-            ClientTrust::parse(ca, crl).map_err(|error| {
-                let path = match error.part() {
-                    Part::Revocations => &self.crl,
-                    _ => &self.ca,
-                };
-                let path = path.as_deref().unwrap_or(&self.state);
-                format!("{}: {error}", path.display())
-            })
-        })();
-        match parsed {
-            Ok(companions) => (companions, None),
-            // A CA file that loads is what clients are judged by, whatever the CRL file is.
-            Err(why) => {
-                let ca = ca.and_then(Result::ok);
-                let companions = ClientTrust::parse(ca, None).unwrap_or_default();
-                (companions, Some(why))
+        let mut fault = None;
+        let found = self.each_of([Piece::Ca, Piece::Crl], found).into_iter();
+        let found = found.filter_map(|(piece, path, found)| {
+            let bytes = content(path, found).map_err(|why| fault.get_or_insert(why));
+            Some((piece, bytes.ok()?))
+        });
+        let mut texts: TrustFiles<Option<&[u8]>> = found.collect();
+        if fault.is_none() {
+            match ClientTrust::parse(&texts) {
+                Ok(trust) => return (trust, None),
+                Err(error) => {
+                    let file = self.trust_files.get(error.piece()).and_then(Option::as_ref);
+                    let path = file.unwrap_or(&self.state).display();
+                    fault = Some(format!("{path}: {error}"));
+                }
             }
         }
+        // A CA file that loads is what clients are judged by, whatever the CRL file is.
+        texts.crl = None;
+        (ClientTrust::parse(&texts).unwrap_or_default(), fault)
+    }
+
+    /// What was found of these.
+    fn each_of<'a>(
+        &'a self,
+        pieces: [Piece; 2],
+        found: &'a [Found],
+    ) -> Vec<(Piece, &'a Path, &'a Found)> {
+        let each = self.each(found);
+        each.filter(|(piece, ..)| pieces.contains(piece)).collect()
     }
 
     /// The rule of the server for the owner and the mode of its key file.
@@ -77,11 +83,11 @@ impl Targets {
     /// or why it may not stay so.
     pub(crate) fn key_fault(&self, found: &[Found]) -> Option<String> {
         let wanted = if self.single_file() {
-            FileRole::Cert
+            Piece::Certificate
         } else {
-            FileRole::Key
+            Piece::Key
         };
-        let (.., key) = self.each(found).find(|(role, ..)| *role == wanted)?;
+        let (.., key) = self.each(found).find(|(piece, ..)| *piece == wanted)?;
         let Found::File { ids, mode, .. } = key else {
             return None;
         };

@@ -7,11 +7,13 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use rustix::fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::{FilesError, Place, Targets};
+use super::{FilesError, Targets, slot};
+use crate::host::look::FileId;
 use crate::host::privilege::Ids;
+use crate::host::slot::{FileSlot, SlotError};
 
 /// How often a lock file that was removed while it was being locked is opened anew.
 const TRIES: usize = 16;
@@ -34,7 +36,7 @@ impl Targets {
     /// # Errors
     /// There is no state directory, or the file in it is no file of the owner's.
     pub(crate) fn try_lock(&self) -> Result<Option<Lock>, FilesError> {
-        let place = Place::open(&self.lock_file())?;
+        let place = slot(&self.lock_file())?;
         for _ in 0..TRIES {
             let open = place.open_lock()?;
             let stat = rustix::fs::fstat(&open).map_err(place.failed("look at it"))?;
@@ -42,16 +44,15 @@ impl Targets {
             match rustix::fs::flock(&open, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(e) => return Err(place.failed("lock it")(e)),
+                Err(e) => return Err(place.failed("lock it")(e).into()),
             }
             // Whoever comes next locks what has the name by then.
             if place.is(&stat) {
                 return Ok(Some(Lock { _open: open }));
             }
         }
-        Err(place.failed("lock it, since something keeps removing it")(
-            Errno::AGAIN,
-        ))
+        let action = "lock it, since something keeps removing it";
+        Err(place.failed(action)(Errno::AGAIN).into())
     }
 
     /// Removes its file, unless somebody works on the instance. Whoever waits for it finds that it has
@@ -61,16 +62,16 @@ impl Targets {
     /// As [`Targets::try_lock`], or it cannot be removed.
     pub(crate) fn remove_lock(&self) -> Result<(), FilesError> {
         match self.try_lock()? {
-            Some(_held) => Place::open(&self.lock_file())?.remove(),
+            Some(_held) => Ok(slot(&self.lock_file())?.remove()?),
             None => Ok(()),
         }
     }
 
     /// Nobody but the owner may be able to open it.
-    fn check_lock(&self, place: &Place, open: &OwnedFd, stat: &Stat) -> Result<(), FilesError> {
+    fn check_lock(&self, place: &FileSlot, open: &OwnedFd, stat: &Stat) -> Result<(), FilesError> {
         let refused = |why: String| {
             let fix = format!("{why}; remove it: pgcertd makes its own");
-            Err(place.failed("use it as a lock")(Errno::PERM).with_fix(fix))
+            Err(FilesError::from(place.failed("use it as a lock")(Errno::PERM)).with_fix(fix))
         };
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return refused("it is no regular file".into());
@@ -92,12 +93,12 @@ impl Targets {
     }
 }
 
-impl Place {
-    fn open_lock(&self) -> Result<OwnedFd, FilesError> {
+impl FileSlot {
+    fn open_lock(&self) -> Result<OwnedFd, SlotError> {
         let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let open = |how: OFlags| {
             let mode = Mode::from_raw_mode(0o600);
-            rustix::fs::openat(&self.directory, &self.name, flags | how, mode)
+            rustix::fs::openat(self.directory(), self.name(), flags | how, mode)
         };
         match open(OFlags::RDWR | OFlags::CREATE) {
             // What is equal already needs no writing.
@@ -109,8 +110,7 @@ impl Place {
 
     /// Whether what has this name is the file that `stat` is of.
     fn is(&self, stat: &Stat) -> bool {
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let now = rustix::fs::statat(&self.directory, &self.name, flags);
-        now.is_ok_and(|now| (now.st_dev, now.st_ino) == (stat.st_dev, stat.st_ino))
+        self.stat()
+            .is_ok_and(|now| FileId::from_stat(&now) == FileId::from_stat(stat))
     }
 }

@@ -1,14 +1,15 @@
 //! What an instance's state directory remembers: the bundle before, and what was refused.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
-use super::{FilesError, Found, LARGEST, Place, Targets};
-use crate::bundle::{Bundle, ClientTrust, Fingerprint, Identity, KeyedBundle};
+use super::{FilesError, Found, LARGEST, Targets, slot};
+use crate::bundle::{Bundle, ClientTrust, Fingerprint, Identity, KeyedBundle, TrustFiles};
 
 /// Who said no to a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,14 +61,9 @@ impl Targets {
         self.state.join("previous.pem")
     }
 
-    /// `previous-ca.pem`, the CA file that belongs to it.
-    pub(super) fn previous_ca_file(&self) -> PathBuf {
-        self.state.join("previous-ca.pem")
-    }
-
-    /// `previous-crl.pem`, the CRL file that belongs to it.
-    pub(super) fn previous_crl_file(&self) -> PathBuf {
-        self.state.join("previous-crl.pem")
+    /// `previous-ca.pem` and `previous-crl.pem`, which belong to it.
+    pub(super) fn previous_trust_files(&self) -> TrustFiles<PathBuf> {
+        TrustFiles::from_pieces(|piece| self.state.join(format!("previous-{}.pem", piece.as_str())))
     }
 
     /// The file that is there from an install on until the server was asked to load it.
@@ -75,16 +71,18 @@ impl Targets {
         self.state.join("reload-due")
     }
 
+    /// Writes a file of the state directory, durably.
+    fn remember(&self, path: &Path, text: &[u8]) -> Result<(), FilesError> {
+        Ok(slot(path)?.replace(text, 0o600, Some(self.owner))?)
+    }
+
     /// Whether it is not known that a server was asked to load what was installed last.
     pub(super) fn is_reload_due(&self) -> bool {
-        Place::open(&self.reload_due_file()).is_ok_and(|place| !place.is_absent())
+        slot(&self.reload_due_file()).is_ok_and(|place| !place.is_absent())
     }
 
     pub(super) fn note_reload_due(&self) -> Result<(), FilesError> {
-        let place = Place::open(&self.reload_due_file())?;
-        let staged = place.stage(b"", 0o600, self.owner)?;
-        place.replace_by(&staged)?;
-        place.sync_directory()
+        self.remember(&self.reload_due_file(), b"")
     }
 
     /// Forgets that a reload was due.
@@ -92,18 +90,15 @@ impl Targets {
     /// # Errors
     /// The state directory cannot be written.
     pub(crate) fn reloaded(&self) -> Result<(), FilesError> {
-        Place::open(&self.reload_due_file())?.remove()
+        Ok(slot(&self.reload_due_file())?.remove()?)
     }
 
     /// Reads `held.json`.
     pub(super) fn held(&self) -> Result<FilesMemory, FilesError> {
         let path = self.held_file();
-        let place = match Place::open(&path) {
+        let place = match slot(&path) {
             Ok(place) => place,
-            Err(FilesError {
-                source: Errno::NOENT,
-                ..
-            }) => return Ok(FilesMemory::Nothing),
+            Err(e) if e.is_absence() => return Ok(FilesMemory::Nothing),
             Err(e) => return Err(e),
         };
         let Found::File { bytes, .. } = place.read(LARGEST)? else {
@@ -126,10 +121,7 @@ impl Targets {
         let path = self.held_file();
         let text = serde_json::to_vec_pretty(held)
             .map_err(|_| FilesError::new(&path, "write it as JSON")(Errno::INVAL))?;
-        let place = Place::open(&path)?;
-        let staged = place.stage(&text, 0o600, self.owner)?;
-        place.replace_by(&staged)?;
-        place.sync_directory()
+        self.remember(&path, &text)
     }
 
     /// Forgets what was held.
@@ -137,7 +129,7 @@ impl Targets {
     /// # Errors
     /// The state directory cannot be written.
     pub(crate) fn release(&self) -> Result<(), FilesError> {
-        Place::open(&self.held_file())?.remove()
+        Ok(slot(&self.held_file())?.remove()?)
     }
 
     fn setup_file(&self) -> PathBuf {
@@ -150,11 +142,8 @@ impl Targets {
     /// It is there and cannot be read.
     pub(crate) fn setup(&self) -> Result<Option<Vec<u8>>, FilesError> {
         let path = self.setup_file();
-        match Place::open(&path) {
-            Err(FilesError {
-                source: Errno::NOENT,
-                ..
-            }) => Ok(None),
+        match slot(&path) {
+            Err(e) if e.is_absence() => Ok(None),
             Err(e) => Err(e),
             Ok(place) => match place.read(LARGEST)? {
                 Found::Absent => Ok(None),
@@ -170,10 +159,7 @@ impl Targets {
     /// # Errors
     /// The state directory cannot be written.
     pub(crate) fn remember_setup(&self, text: &[u8]) -> Result<(), FilesError> {
-        let place = Place::open(&self.setup_file())?;
-        let staged = place.stage(text, 0o600, self.owner)?;
-        place.replace_by(&staged)?;
-        place.sync_directory()
+        self.remember(&self.setup_file(), text)
     }
 
     /// Removes `setup.json`.
@@ -181,7 +167,7 @@ impl Targets {
     /// # Errors
     /// The state directory cannot be written.
     pub(crate) fn forget_setup(&self) -> Result<(), FilesError> {
-        Place::open(&self.setup_file())?.remove()
+        Ok(slot(&self.setup_file())?.remove()?)
     }
 
     /// What `previous.pem` holds, as far as it can be loaded.
@@ -205,21 +191,17 @@ impl Targets {
 
     /// Reads `previous.pem`; one that cannot be loaded is none.
     fn previous(&self) -> Option<KeyedBundle> {
-        let read = |path: PathBuf| match Place::open(&path).ok()?.read(LARGEST) {
+        let read = |path: &Path| match slot(path).ok()?.read(LARGEST) {
             Ok(Found::File { bytes, .. }) => Some(bytes),
             _ => None,
         };
-        let bytes = read(self.previous_file())?;
+        let bytes = read(&self.previous_file())?;
         let pair = KeyedBundle::parse(&[bytes.as_slice()], &bytes).ok()?;
-        let ca = self.ca.as_ref().and_then(|_| read(self.previous_ca_file()));
-        let crl = self
-            .crl
-            .as_ref()
-            .and_then(|_| read(self.previous_crl_file()));
-        let companions = ClientTrust::parse(
-            ca.as_ref().map(|bytes| bytes.as_slice()),
-            crl.as_ref().map(|bytes| bytes.as_slice()),
-        );
-        Some(pair.with(companions.unwrap_or_default()))
+        let previous = self.previous_trust_files();
+        let kept = self.trust_files.present();
+        let texts: TrustFiles<Option<Zeroizing<Vec<u8>>>> = kept
+            .filter_map(|(piece, _)| Some((piece, read(previous.get(piece)?)?)))
+            .collect();
+        Some(pair.with(ClientTrust::parse(&texts).unwrap_or_default()))
     }
 }

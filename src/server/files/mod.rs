@@ -16,9 +16,7 @@ mod trial;
 mod write;
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::io::Read;
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,14 +26,14 @@ use rustix::fs::{Access, AtFlags, FileType, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-use crate::bundle::{Bundle, Identity};
+use crate::bundle::{Bundle, Identity, Piece, TrustFiles};
 use crate::config::ServerKind;
-use crate::host::directory::{Directory, LinkAtEnd, ReachError, open_directory, reach};
+use crate::host::directory::{Directory, ReachError, reach};
+use crate::host::file::Links;
 use crate::host::look::FileId;
 use crate::host::privilege::Ids;
-use crate::server::FileTime;
+use crate::host::slot::FileSlot;
 use crate::server::postmaster::{Absence, PidFile};
-use crate::server::program::Program;
 
 pub(crate) use error::FilesError;
 pub(crate) use judge::key_rule;
@@ -44,7 +42,6 @@ use memory::FilesMemory;
 pub(crate) use memory::{Held, HeldBy};
 pub(in crate::server) use swap::locked;
 pub(crate) use trial::{Trial, TrialFile};
-pub(crate) use write::staging_name;
 pub(crate) use write::{Keep, StagedFiles};
 
 /// The most that a certificate or key file may hold: 1 MiB.
@@ -60,10 +57,8 @@ pub(crate) struct Targets {
     pub(crate) cert: PathBuf,
     /// What the server's setting names, `ssl_key_file` for Postgres; the same path for one file that holds both.
     pub(crate) key: PathBuf,
-    /// What `ssl_ca_file` names, where that is installed as well.
-    pub(crate) ca: Option<PathBuf>,
-    /// What `ssl_crl_file` names, the same.
-    pub(crate) crl: Option<PathBuf>,
+    /// What `ssl_ca_file` and `ssl_crl_file` name, where these are installed as well.
+    pub(crate) trust_files: TrustFiles<Option<PathBuf>>,
     /// The instance's own state directory.
     pub(crate) state: PathBuf,
     /// Where the lock is that this instance shares with others of the same server; else the state directory.
@@ -82,14 +77,13 @@ pub(crate) struct Targets {
     pub(crate) by_others: bool,
 }
 
-/// What a target is for.
+/// Which time of a file is meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FileRole {
-    /// Chain, and in one file the key as well.
-    Cert,
-    Key,
-    Ca,
-    Crl,
+pub(crate) enum FileTime {
+    /// When its content was last written (mtime).
+    Written,
+    /// When anything of it last changed (ctime).
+    Changed,
 }
 
 /// What is in the place of one target.
@@ -156,13 +150,6 @@ pub(crate) struct FilesSnapshot {
     pub(crate) previous: Option<Arc<Bundle>>,
 }
 
-/// A directory that was opened, and a name in it.
-struct Place {
-    directory: OwnedFd,
-    name: OsString,
-    path: PathBuf,
-}
-
 /// What keeps the directory of `path` from being opened.
 fn unreached(path: &Path, error: &ReachError) -> FilesError {
     match error.errno() {
@@ -172,49 +159,17 @@ fn unreached(path: &Path, error: &ReachError) -> FilesError {
     }
 }
 
-impl Place {
-    fn open(path: &Path) -> Result<Place, FilesError> {
-        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-            return Err(FilesError::new(path, "use a path without a file name")(
-                Errno::INVAL,
-            ));
-        };
-        let directory = open_directory(parent, LinkAtEnd::Followed);
-        Ok(Place {
-            directory: directory.map_err(|error| unreached(path, &error))?,
-            name: name.to_owned(),
-            path: path.to_owned(),
-        })
-    }
+/// Opens the directory of `path`.
+fn slot(path: &Path) -> Result<FileSlot, FilesError> {
+    FileSlot::open(path).map_err(|error| unreached(path, &error))
+}
 
-    /// What an error of this place is: where, and what could not be done.
-    fn failed(&self, action: &'static str) -> impl FnOnce(Errno) -> FilesError {
-        FilesError::new(&self.path, action)
-    }
-
-    /// The same directory, another name.
-    fn beside(&self, name: OsString) -> Result<Place, FilesError> {
-        let directory = self
-            .directory
-            .try_clone()
-            .map_err(|_| Errno::MFILE)
-            .map_err(FilesError::new(&self.path, "open its directory again"))?;
-        Ok(Place {
-            directory,
-            path: self.path.with_file_name(&name),
-            name,
-        })
-    }
-
-    fn again(&self) -> Result<Place, FilesError> {
-        self.beside(self.name.clone())
-    }
-
+impl FileSlot {
     /// What is there; a regular file is read through the descriptor that was checked.
-    fn read(&self, largest: u64) -> Result<Found, FilesError> {
+    pub(super) fn read(&self, largest: u64) -> Result<Found, FilesError> {
         let opened = rustix::fs::openat(
-            &self.directory,
-            &self.name,
+            self.directory(),
+            self.name(),
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC,
             Mode::empty(),
         );
@@ -222,15 +177,15 @@ impl Place {
             Ok(file) => std::fs::File::from(file),
             Err(Errno::NOENT) => return Ok(Found::Absent),
             Err(Errno::LOOP) => {
-                let target = rustix::fs::readlinkat(&self.directory, &self.name, Vec::new())
-                    .map_err(FilesError::new(&self.path, "read the link"))?;
+                let target = rustix::fs::readlinkat(self.directory(), self.name(), Vec::new())
+                    .map_err(self.failed("read the link"))?;
                 let target = std::ffi::OsStr::from_bytes(target.to_bytes());
                 return Ok(Found::Link(PathBuf::from(target)));
             }
             Err(Errno::NXIO) => return Ok(Found::Odd("a socket or a device")),
-            Err(e) => return Err(FilesError::new(&self.path, "open it")(e)),
+            Err(e) => return Err(self.failed("open it")(e).into()),
         };
-        let stat = rustix::fs::fstat(&file).map_err(FilesError::new(&self.path, "look at it"))?;
+        let stat = rustix::fs::fstat(&file).map_err(self.failed("look at it"))?;
         match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => {}
             FileType::Directory => return Ok(Found::Odd("a directory")),
@@ -246,7 +201,7 @@ impl Place {
         (&file)
             .read_exact(&mut bytes)
             .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
-            .map_err(FilesError::new(&self.path, "read it"))?;
+            .map_err(self.failed("read it"))?;
         Ok(Found::File {
             bytes,
             ids: Ids {
@@ -255,33 +210,6 @@ impl Place {
             },
             mode: stat.st_mode & 0o7777,
         })
-    }
-
-    fn remove(&self) -> Result<(), FilesError> {
-        match rustix::fs::unlinkat(&self.directory, &self.name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            // A read-only file system says so before it looks whether there is anything.
-            Err(Errno::ROFS) if self.is_absent() => Ok(()),
-            Err(e) => Err(FilesError::new(&self.path, "remove it")(e)),
-        }
-    }
-
-    /// The permission bits of what is there, of a link its own.
-    fn mode(&self) -> Option<u32> {
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let stat = rustix::fs::statat(&self.directory, &self.name, flags);
-        Some(stat.ok()?.st_mode & 0o7777)
-    }
-
-    fn is_absent(&self) -> bool {
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let stat = rustix::fs::statat(&self.directory, &self.name, flags);
-        matches!(stat, Err(Errno::NOENT))
-    }
-
-    fn sync_directory(&self) -> Result<(), FilesError> {
-        rustix::fs::fsync(&self.directory)
-            .map_err(FilesError::new(&self.path, "make its directory durable"))
     }
 }
 
@@ -300,18 +228,16 @@ impl Targets {
 
     /// Those of the files alone.
     pub(crate) fn directories_of_files(&self) -> BTreeSet<PathBuf> {
-        let parents = self.files().into_iter().filter_map(|(_, it)| it.parent());
-        parents.map(Path::to_owned).collect()
+        self.paths()
+            .filter_map(Path::parent)
+            .map(Path::to_owned)
+            .collect()
     }
 
     /// The paths of the files, without links before the last step.
     pub(crate) fn real_paths(&self) -> Vec<PathBuf> {
-        let real = |(_, file): (FileRole, &Path)| {
-            let parent = file.parent().and_then(|path| path.canonicalize().ok());
-            let (parent, name) = (parent?, file.file_name()?);
-            Some(parent.join(name))
-        };
-        self.files().into_iter().filter_map(real).collect()
+        let real = |file: &Path| Some(file.parent()?.canonicalize().ok()?.join(file.file_name()?));
+        self.paths().filter_map(real).collect()
     }
 
     /// All of them; a new bundle takes their places from the last to the first.
@@ -321,14 +247,16 @@ impl Targets {
     /// the order decides whom it lets in: with a new CRL and the old CAs nobody gets in who should
     /// not, and nobody stays out whose CA keeps its list; new CAs with the old CRL would keep out
     /// the clients of a CA that is new, for want of a list.
-    pub(super) fn files(&self) -> Vec<(FileRole, &Path)> {
-        let key = (!self.single_file()).then_some((FileRole::Key, self.key.as_path()));
-        let ca = self.ca.as_deref().map(|path| (FileRole::Ca, path));
-        let crl = self.crl.as_deref().map(|file| (FileRole::Crl, file));
-        [Some((FileRole::Cert, self.cert.as_path())), key, ca, crl]
-            .into_iter()
-            .flatten()
-            .collect()
+    pub(super) fn files(&self) -> impl DoubleEndedIterator<Item = (Piece, &Path)> {
+        let key = (!self.single_file()).then_some((Piece::Key, &self.key));
+        let pair = [Some((Piece::Certificate, &self.cert)), key];
+        let files = pair.into_iter().flatten().chain(self.trust_files.present());
+        files.map(|(piece, path)| (piece, path.as_path()))
+    }
+
+    /// The path of each.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.files().map(|(_, path)| path)
     }
 
     /// Looks at the targets, the pid file and what is remembered.
@@ -338,14 +266,11 @@ impl Targets {
     /// in [`FilesSnapshot::installed`].
     pub(crate) fn look(&self) -> Result<FilesSnapshot, FilesError> {
         let mut found = Vec::new();
-        for (_, path) in self.files() {
+        for path in self.paths() {
             found.push(match self.place(path) {
                 Ok(place) => place.read(LARGEST)?,
                 // No directory: nothing is installed. An install says what to do about it.
-                Err(FilesError {
-                    source: Errno::NOENT,
-                    ..
-                }) => Found::Absent,
+                Err(e) if e.is_absence() => Found::Absent,
                 Err(e) => return Err(e),
             });
         }
@@ -377,12 +302,12 @@ impl Targets {
     }
 
     /// Where a file is; what others place may be a link, which is followed where nobody else could have bent it.
-    fn place(&self, path: &Path) -> Result<Place, FilesError> {
+    fn place(&self, path: &Path) -> Result<FileSlot, FilesError> {
         if !self.by_others {
-            return Place::open(path);
+            return slot(path);
         }
-        match reach(path, LinkAtEnd::Followed) {
-            Ok(end) => Place::open(&end.path),
+        match reach(path, Links::Followed) {
+            Ok(end) => slot(&end.path),
             // Where a link leads nowhere nothing is installed.
             Err(error) => Err(unreached(path, &error)),
         }
@@ -393,16 +318,16 @@ impl Targets {
     /// # Errors
     /// It is not there, or may not be looked at.
     pub(crate) fn cert_time(&self, moment: FileTime) -> Result<Timestamp, FilesError> {
-        let itself = self.time_of(&Place::open(&self.cert)?, moment)?;
+        let itself = self.time_of(&slot(&self.cert)?, moment)?;
         let end = self.time_of(&self.place(&self.cert)?, moment)?;
         Ok(itself.max(end))
     }
 
-    fn time_of(&self, place: &Place, moment: FileTime) -> Result<Timestamp, FilesError> {
+    fn time_of(&self, place: &FileSlot, moment: FileTime) -> Result<Timestamp, FilesError> {
         let fail = |action| FilesError::new(&self.cert, action);
         let stat = rustix::fs::statx(
-            &place.directory,
-            &place.name,
+            place.directory(),
+            place.name(),
             AtFlags::SYMLINK_NOFOLLOW,
             StatxFlags::MTIME | StatxFlags::CTIME,
         )
@@ -469,19 +394,19 @@ impl Targets {
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) fn last_start(&self) -> Result<Option<Program>, FilesError> {
+    pub(crate) fn last_start(&self) -> Result<Option<Zeroizing<Vec<u8>>>, FilesError> {
         match self.in_data("postmaster.opts")?.read(LARGEST_PID_FILE)? {
             Found::File { bytes, ids, .. } if ids.uid == self.server.uid || ids.uid == 0 => {
-                Ok(Program::from_last_start(&bytes))
+                Ok(Some(bytes))
             }
             _ => Ok(None),
         }
     }
 
     /// A name in the data directory, which is still the one whose owner was asked for.
-    fn in_data(&self, name: &str) -> Result<Place, FilesError> {
+    fn in_data(&self, name: &str) -> Result<FileSlot, FilesError> {
         let path = self.data.join(name);
-        let data = Directory::open(&self.data, LinkAtEnd::Refused).and_then(|data| {
+        let data = Directory::open(&self.data, Links::Refused).and_then(|data| {
             let opened = data.opened()?;
             Ok((data.id(), opened))
         });
@@ -490,20 +415,16 @@ impl Targets {
             let action = "read it, since another directory has taken the place of its own";
             return Err(FilesError::new(&path, action)(Errno::STALE));
         }
-        Ok(Place {
-            directory,
-            name: name.into(),
-            path,
-        })
+        FileSlot::new(directory, &path).map_err(|error| unreached(&path, &error))
     }
 
     /// What was found of each target.
     fn each<'a>(
         &'a self,
         found: &'a [Found],
-    ) -> impl Iterator<Item = (FileRole, &'a Path, &'a Found)> {
-        let files = self.files().into_iter().zip(found);
-        files.map(|((role, path), found)| (role, path, found))
+    ) -> impl Iterator<Item = (Piece, &'a Path, &'a Found)> {
+        let files = self.files().zip(found);
+        files.map(|((piece, path), found)| (piece, path, found))
     }
 }
 

@@ -7,12 +7,13 @@
 use rustix::fs::{AtFlags, FileType, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
-use super::{FilesError, Found, LARGEST, Place, Targets, staging_name};
+use super::{FilesError, Found, LARGEST, Targets};
 use crate::host::privilege::{Ids, is_root};
+use crate::host::slot::{FileSlot, SlotError};
 
 /// What is to become of one place.
 pub(super) struct Swap {
-    pub(super) place: Place,
+    pub(super) place: FileSlot,
     pub(super) by: Replacement,
     /// Whether what lies there holds a key.
     pub(super) private: bool,
@@ -20,14 +21,14 @@ pub(super) struct Swap {
 
 pub(super) enum Replacement {
     /// What lies complete beside it.
-    File(Place),
+    Staged,
     Nothing,
 }
 
 impl Replacement {
-    fn take(&self, place: &Place) -> Result<(), FilesError> {
+    fn take(&self, place: &FileSlot) -> Result<(), SlotError> {
         match self {
-            Replacement::File(new) => place.replace_by(new),
+            Replacement::Staged => place.commit(),
             Replacement::Nothing => place.remove(),
         }
     }
@@ -35,9 +36,9 @@ impl Replacement {
 
 impl Swap {
     /// Takes away what was to be put there.
-    pub(super) fn discard(&self) -> Result<(), FilesError> {
-        match &self.by {
-            Replacement::File(new) => new.remove(),
+    pub(super) fn discard(&self) -> Result<(), SlotError> {
+        match self.by {
+            Replacement::Staged => self.place.discard(),
             Replacement::Nothing => Ok(()),
         }
     }
@@ -65,6 +66,7 @@ impl Targets {
             for rest in &swaps[index + 1..] {
                 let _second = rest.discard();
             }
+            let error = FilesError::from(error);
             if index == 0 {
                 return Err(error);
             }
@@ -80,8 +82,10 @@ impl Targets {
         for (swap, found) in done.iter().zip(before).rev() {
             let undone = self
                 .put_again(&swap.place, found, swap.private)
-                .and_then(|by| by.take(&swap.place))
-                .and_then(|()| swap.place.sync_directory());
+                .and_then(|by| {
+                    by.take(&swap.place)?;
+                    Ok(swap.place.sync_directory()?)
+                });
             result = result.and(undone);
         }
         result
@@ -90,34 +94,34 @@ impl Targets {
     /// What makes `place` again what was found there; what is needed for it lies beside it then.
     pub(super) fn put_again(
         &self,
-        place: &Place,
+        place: &FileSlot,
         found: &Found,
         private: bool,
     ) -> Result<Replacement, FilesError> {
         match found {
             Found::Absent => Ok(Replacement::Nothing),
             Found::Link(target) => {
-                let new = place.beside(staging_name(&place.name))?;
-                new.remove()?;
-                rustix::fs::symlinkat(target, &new.directory, &new.name)
-                    .map_err(place.failed("make the link again"))?;
-                Ok(Replacement::File(new))
+                place.stage_link(target)?;
+                Ok(Replacement::Staged)
             }
             Found::File { bytes, ids, mode } => {
-                let new = match place.stage(bytes, *mode, *ids) {
+                match place.stage(bytes, *mode, Some(*ids)) {
                     // It was another user's, and only root gives files away. What counts is
                     // that the server starts on it.
-                    Err(e) if e.is_denied() => {
+                    Err(e) if matches!(e.source, Errno::ACCESS | Errno::PERM) => {
                         let mode = if private { self.key_mode() } else { 0o644 };
-                        place.stage(bytes, mode, self.owner)?
+                        place.stage(bytes, mode, Some(self.owner))?;
                     }
                     staged => staged?,
-                };
-                Ok(Replacement::File(new))
+                }
+                Ok(Replacement::Staged)
             }
             Found::Odd(what) => {
                 let fix = format!("it was {what}, which pgcertd does not make");
-                Err(place.failed("put back what was there")(Errno::NOTSUP).with_fix(fix))
+                Err(
+                    FilesError::from(place.failed("put back what was there")(Errno::NOTSUP))
+                        .with_fix(fix),
+                )
             }
         }
     }
@@ -135,22 +139,24 @@ impl Targets {
     ///
     /// # Errors
     /// What is in the way, and what removes it.
-    pub(super) fn replaceable(&self, place: &Place) -> Result<(), FilesError> {
-        let refused = |errno, fix: String| Err(place.failed("replace it")(errno).with_fix(fix));
-        let path = place.path.display();
+    pub(super) fn replaceable(&self, place: &FileSlot) -> Result<(), FilesError> {
+        let refused = |errno, fix: String| {
+            Err(FilesError::from(place.failed("replace it")(errno)).with_fix(fix))
+        };
+        let path = place.path().display();
         let wanted = StatxFlags::BASIC_STATS;
-        let directory = rustix::fs::statx(&place.directory, "", AtFlags::EMPTY_PATH, wanted)
+        let directory = rustix::fs::statx(place.directory(), "", AtFlags::EMPTY_PATH, wanted)
             .map_err(place.failed("look at its directory"))?;
-        let parent = place.path.parent().unwrap_or(&place.path).display();
+        let parent = place.path().parent().unwrap_or(place.path()).display();
         if let Some((name, letter)) = locked(directory.stx_attributes) {
             let fix = format!("{parent} is {name}: chattr -{letter} {parent}");
             return refused(Errno::PERM, fix);
         }
         let flags = AtFlags::SYMLINK_NOFOLLOW;
-        let there = match rustix::fs::statx(&place.directory, &place.name, flags, wanted) {
+        let there = match rustix::fs::statx(place.directory(), place.name(), flags, wanted) {
             Ok(there) => there,
             Err(Errno::NOENT) => return Ok(()),
-            Err(e) => return Err(place.failed("look at it")(e)),
+            Err(e) => return Err(place.failed("look at it")(e).into()),
         };
         if let Some((name, letter)) = locked(there.stx_attributes) {
             return refused(

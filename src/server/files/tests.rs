@@ -29,8 +29,7 @@ impl Place {
             kind: crate::config::ServerKind::Postgres,
             cert: at(cert),
             key: at(key),
-            ca: None,
-            crl: None,
+            trust_files: TrustFiles::default(),
             state: directory.path().to_owned(),
             lock_directory: directory.path().to_owned(),
             data: directory.path().to_owned(),
@@ -51,6 +50,15 @@ impl Place {
         self.targets
             .commit(&staged, keep, Trial::Unchanged)
             .unwrap();
+    }
+
+    /// Installs it with a trial that begins.
+    fn try_out(&self, bundle: &KeyedBundle) {
+        let staged = self.targets.stage(bundle).unwrap();
+        let begins = Trial::Begins((&**bundle).into());
+        let before = self.look();
+        let keep = Keep::AsPrevious(&before);
+        self.targets.commit(&staged, &keep, begins).unwrap();
     }
 
     fn look(&self) -> FilesSnapshot {
@@ -255,27 +263,13 @@ fn what_is_held_is_remembered_until_it_is_released() {
 }
 
 #[test]
-fn one_process_at_a_time_holds_the_lock() {
-    let place = Place::single();
-    let held = place.targets.try_lock().unwrap();
-    assert!(held.is_some());
-    assert!(place.targets.try_lock().unwrap().is_none());
-    drop(held);
-    assert!(place.targets.try_lock().unwrap().is_some());
-}
-
-#[test]
 fn a_trial_is_known_from_the_install_on_until_the_verdict() {
     let place = Place::single();
     let (old, new) = (bundle("old"), bundle("new"));
     place.install(&old, &Keep::No);
     place.targets.proven(old.identity()).unwrap();
     assert!(!place.look().is_on_trial());
-    let staged = place.targets.stage(&new).unwrap();
-    let begins = Trial::Begins((&*new).into());
-    let before = place.look();
-    let keep = Keep::AsPrevious(&before);
-    place.targets.commit(&staged, &keep, begins).unwrap();
+    place.try_out(&new);
     let look = place.look();
     assert!(look.is_on_trial());
     assert_eq!(look.proven, Some(old.identity()));
@@ -319,39 +313,31 @@ fn a_trial_that_names_no_bundle_is_none_whatever_lies_there() {
 
 #[test]
 fn a_ca_file_of_the_bundle_on_trial_alone_is_what_a_crash_has_left_of_it() {
-    let mut place = Place::with("server.crt", "server.key");
-    place.targets.ca = Some(place.directory.path().join("ca.pem"));
-    let with_ca = |name: &str| {
-        let key = rcgen::KeyPair::generate().unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, name);
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        let ca = params.self_signed(&key).unwrap().pem();
-        bundle(name).with(ClientTrust::parse(Some(ca.as_bytes()), None).unwrap())
+    let (mut place, _) = four_files();
+    place.targets.trust_files.crl = None;
+    let with_ca = |name| {
+        bundle(name).with(trust(TrustFiles {
+            crl: None,
+            ..ca_and_crl(name)
+        }))
     };
     let (old, new) = (with_ca("old"), with_ca("new"));
     place.install(&old, &Keep::No);
-    let staged = place.targets.stage(&new).unwrap();
-    let begins = Trial::Begins((&*new).into());
-    let before = place.look();
-    let keep = Keep::AsPrevious(&before);
-    place.targets.commit(&staged, &keep, begins).unwrap();
+    place.try_out(&new);
     let look = place.look();
     assert_eq!(look.trial, Some((&*new).into()));
     assert!(look.is_on_trial() && !look.is_torn());
-    let ca = fs::read(place.targets.ca.as_ref().unwrap()).unwrap();
+    let ca = fs::read(place.targets.trust_files.ca.as_ref().unwrap()).unwrap();
 
     // On the way in, and on the way back.
     let found = || place.look().is_on_trial() && place.look().is_torn();
     place.install(&old, &Keep::No);
     assert!(!found());
-    fs::write(place.targets.ca.as_ref().unwrap(), ca).unwrap();
+    fs::write(place.targets.trust_files.ca.as_ref().unwrap(), ca).unwrap();
     assert!(found());
     place.install(&new, &Keep::No);
-    let theirs = old.companions().ca_pem().unwrap();
-    fs::write(place.targets.ca.as_ref().unwrap(), theirs).unwrap();
+    let theirs = old.client_trust().pem(Piece::Ca).unwrap();
+    fs::write(place.targets.trust_files.ca.as_ref().unwrap(), theirs).unwrap();
     assert!(found());
 
     // What somebody else has placed is nobody's.
@@ -363,18 +349,17 @@ fn a_ca_file_of_the_bundle_on_trial_alone_is_what_a_crash_has_left_of_it() {
 fn four_files() -> (Place, [&'static str; 4]) {
     let names = ["crl.pem", "ca.pem", "server.key", "server.crt"];
     let mut place = Place::with("server.crt", "server.key");
-    place.targets.ca = Some(place.directory.path().join("ca.pem"));
-    place.targets.crl = Some(place.directory.path().join("crl.pem"));
+    place.targets.trust_files.ca = Some(place.directory.path().join("ca.pem"));
+    place.targets.trust_files.crl = Some(place.directory.path().join("crl.pem"));
     (place, names)
 }
 
-/// A bundle of four files, each of which is another one than that of any other such bundle.
-fn bundle_of_four(name: &str) -> KeyedBundle {
+/// A CA file and a CRL file, each of which differs from that of any other such name.
+fn ca_and_crl(name: &str) -> TrustFiles<Option<String>> {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::default();
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, name);
+    let common_name = rcgen::DnType::CommonName;
+    params.distinguished_name.push(common_name, name);
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     params.key_usages = vec![
         rcgen::KeyUsagePurpose::KeyCertSign,
@@ -391,8 +376,18 @@ fn bundle_of_four(name: &str) -> KeyedBundle {
         key_identifier_method: rcgen::KeyIdMethod::Sha256,
     };
     let crl = list.signed_by(&issuer).unwrap().pem().unwrap();
-    let companions = ClientTrust::parse(Some(ca.as_bytes()), Some(crl.as_bytes()));
-    bundle(name).with(companions.unwrap())
+    TrustFiles {
+        ca: Some(ca),
+        crl: Some(crl),
+    }
+}
+
+fn trust(files: TrustFiles<Option<String>>) -> ClientTrust {
+    ClientTrust::parse(&files).unwrap()
+}
+
+fn bundle_of_four(name: &str) -> KeyedBundle {
+    bundle(name).with(trust(ca_and_crl(name)))
 }
 
 /// Something that no rename of a file gets past, in the place of `name`.
@@ -495,18 +490,21 @@ fn the_previous_bundle_is_read_again_with_its_key_and_no_other_in_its_place() {
 }
 
 #[test]
-fn a_lock_file_that_is_removed_while_it_is_held_is_made_anew() {
+fn one_process_at_a_time_holds_the_lock_though_its_file_is_removed() {
     let place = Place::single();
-    let held = place.targets.try_lock().unwrap();
+    let try_lock = || place.targets.try_lock().unwrap();
+    let held = try_lock();
+    assert!(held.is_some() && try_lock().is_none());
+    drop(held);
+    let held = try_lock();
     assert!(held.is_some());
     let lock = place.targets.lock_file();
     assert_eq!(mode(&lock), 0o600);
     fs::remove_file(&lock).unwrap();
-    let again = place.targets.try_lock().unwrap();
-    assert!(again.is_some() && lock.exists());
-    assert!(place.targets.try_lock().unwrap().is_none());
+    let again = try_lock();
+    assert!(again.is_some() && lock.exists() && try_lock().is_none());
     drop(held);
-    assert!(place.targets.try_lock().unwrap().is_none());
+    assert!(try_lock().is_none());
 }
 
 #[test]

@@ -11,8 +11,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FileRole, FilesError, FilesSnapshot, Found, LARGEST, Place, Targets, staging_name};
-use crate::bundle::{Bundle, Fingerprint, Identity, Piece};
+use super::{FilesError, FilesSnapshot, Found, LARGEST, Targets, slot};
+use crate::bundle::{Bundle, Fingerprint, Identity, TrustFiles};
 
 /// What an install has to do with a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,22 +30,16 @@ pub(crate) enum Trial {
 pub(crate) struct TrialFile {
     pub(crate) bundle: Identity,
     /// SHA-256 of its CA and of its CRL file, as they are installed.
-    companions: [Option<Fingerprint>; 2],
+    companions: TrustFiles<Option<Fingerprint>>,
 }
 
 impl From<&Bundle> for TrialFile {
     fn from(bundle: &Bundle) -> Self {
         TrialFile {
             bundle: bundle.identity(),
-            companions: companions(bundle),
+            companions: bundle.client_trust().digests(),
         }
     }
-}
-
-/// SHA-256 of the CA and of the CRL file of a bundle, as they are installed.
-fn companions(bundle: &Bundle) -> [Option<Fingerprint>; 2] {
-    let pieces = bundle.pieces();
-    [Piece::Ca, Piece::Crl].map(|piece| pieces.fingerprint_of(piece))
 }
 
 impl FilesSnapshot {
@@ -113,25 +107,21 @@ impl Targets {
         previous: Option<&Bundle>,
     ) -> bool {
         let Some(trial) = trial else { return false };
-        let before = previous.map(companions).unwrap_or_default();
-        self.each(found).any(|(role, _, found)| {
-            let index = match role {
-                FileRole::Ca => 0,
-                FileRole::Crl => 1,
-                FileRole::Cert | FileRole::Key => return false,
-            };
+        let before = previous.map(|bundle| bundle.client_trust().digests());
+        let before = before.unwrap_or_default();
+        self.each(found).any(|(piece, _, found)| {
             let Found::File { bytes, .. } = found else {
                 return false;
             };
             let found = Some(Fingerprint::from_der(bytes));
-            found == trial.companions[index] && found != before[index]
+            trial.companions.get(piece) == Some(&found) && before.get(piece) != Some(&found)
         })
     }
 
     /// Says that this bundle is on trial, before it is put in place. It is not durable yet.
     pub(super) fn begin_trial(&self, candidate: TrialFile) -> Result<(), FilesError> {
         let mut text = text(candidate.bundle);
-        for digest in candidate.companions.into_iter().flatten() {
+        for (_, digest) in candidate.companions.present() {
             text.push('+');
             text.push_str(&digest.to_string());
         }
@@ -153,9 +143,9 @@ impl Targets {
     /// # Errors
     /// The state directory cannot be written.
     pub(crate) fn end_trial(&self) -> Result<(), FilesError> {
-        let trial = Place::open(&self.trial_file())?;
+        let trial = slot(&self.trial_file())?;
         trial.remove()?;
-        trial.sync_directory()
+        Ok(trial.sync_directory()?)
     }
 
     /// The same, unless another trial has begun since.
@@ -183,12 +173,9 @@ impl Targets {
     }
 
     fn name_in(&self, path: &Path, text: &str) -> Result<(), FilesError> {
-        let place = Place::open(path)?;
-        let new = place.beside(staging_name(&place.name))?;
-        new.remove()?;
-        rustix::fs::symlinkat(text, &new.directory, &new.name)
-            .map_err(FilesError::new(path, "write which bundle it names"))?;
-        place.replace_by(&new)
+        let place = slot(path)?;
+        place.stage_link(text)?;
+        Ok(place.commit()?)
     }
 }
 
@@ -221,12 +208,15 @@ fn candidate(text: &str) -> Option<TrialFile> {
     let mut file = || files.next().map(str::parse).transpose().ok();
     Some(TrialFile {
         bundle: Identity { leaf, companions },
-        companions: [file()?, file()?],
+        companions: TrustFiles {
+            ca: file()?,
+            crl: file()?,
+        },
     })
 }
 
 fn link(path: &Path) -> Option<String> {
-    match Place::open(path).and_then(|place| place.read(LARGEST)) {
+    match slot(path).and_then(|place| place.read(LARGEST)) {
         Ok(Found::Link(text)) => Some(text.to_str()?.to_owned()),
         _ => None,
     }

@@ -1,21 +1,14 @@
-//! Writing: beside the target first, then in its place by one rename.
-//!
-//! Owner and mode come before content, content is durable before the rename, and the rename
-//! is durable before anything relies on it. A reader of the target sees the old file or the
-//! new one, whole.
+//! Writing: all beside the targets first, then in their places, and durable before anything relies on it.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
-use std::io::Write;
 
-use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::swap::{Replacement, Swap};
-use super::{FileRole, FilesError, FilesSnapshot, Found, Place, Targets, Trial};
-use crate::bundle::KeyedBundle;
-use crate::host::privilege::Ids;
+use super::{FilesError, FilesSnapshot, Found, Targets, Trial, slot};
+use crate::bundle::{KeyedBundle, Piece, TrustFiles};
+use crate::host::slot::FileSlot;
 
 /// New files that lie, complete and durable, beside their targets.
 pub(crate) struct StagedFiles {
@@ -33,87 +26,27 @@ pub(crate) enum Keep<'a> {
     No,
 }
 
-/// The name of what is being written beside `name`. It is always the same, so that whoever
-/// comes next finds what a crash left behind.
-pub(crate) fn staging_name(name: &OsStr) -> OsString {
-    let mut staging = OsString::from(".");
-    staging.push(name);
-    staging.push(".pgcertd-new");
-    staging
-}
-
-impl Place {
-    /// Writes `bytes` durably beside this place. Nothing of a crashed run survives it.
-    pub(super) fn stage(&self, bytes: &[u8], mode: u32, owner: Ids) -> Result<Place, FilesError> {
-        let new = self.beside(staging_name(&self.name))?;
-        new.remove()?;
-        let fail = |action| FilesError::new(&self.path, action);
-        let file = rustix::fs::openat(
-            &new.directory,
-            &new.name,
-            OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC,
-            Mode::from_raw_mode(0o600),
-        )
-        .map_err(fail("create a file beside it"))?;
-        let written = (|| {
-            let stat = rustix::fs::fstat(&file).map_err(fail("look at the new file"))?;
-            if stat.st_uid != owner.uid || stat.st_gid != owner.gid {
-                rustix::fs::fchown(
-                    &file,
-                    Some(rustix::fs::Uid::from_raw(owner.uid)),
-                    Some(rustix::fs::Gid::from_raw(owner.gid)),
-                )
-                .map_err(fail("give the new file its owner and group"))?;
-            }
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
-                .map_err(fail("give the new file its mode"))?;
-            let mut file = std::fs::File::from(file);
-            file.write_all(bytes)
-                .and_then(|()| file.sync_all())
-                .map_err(|e| Errno::from_io_error(&e).unwrap_or(Errno::IO))
-                .map_err(fail("write the new file"))
-        })();
-        if let Err(error) = written {
-            // The first error is the one to tell; what stays behind is removed next time.
-            let _second = new.remove();
-            return Err(error);
-        }
-        Ok(new)
-    }
-
-    /// Puts `new` in this place, or takes it away. Without [`Place::sync_directory`] it is not durable yet.
-    pub(super) fn replace_by(&self, new: &Place) -> Result<(), FilesError> {
-        let renamed = rustix::fs::renameat(&new.directory, &new.name, &self.directory, &self.name);
-        if renamed.is_err() {
-            // It may hold a key, and takes room. The first error is the one to tell; what stays
-            // behind is removed next time.
-            let _second = new.remove();
-        }
-        renamed.map_err(self.failed("put the new file in its place"))
-    }
-}
-
 impl Targets {
     /// Removes what a crashed run left beside the targets and in the state directory.
     ///
     /// # Errors
     /// A leftover is there and cannot be removed.
     pub(crate) fn clean(&self) -> Result<(), FilesError> {
+        let TrustFiles { ca, crl } = self.previous_trust_files();
         let others = [
             self.previous_file(),
-            self.previous_ca_file(),
-            self.previous_crl_file(),
+            ca,
+            crl,
             self.state.join("held.json"),
             self.state.join("reload-due"),
             self.state.join("setup.json"),
             self.trial_file(),
             self.proven_file(),
         ];
-        let targets = self.files().into_iter().map(|(_, path)| path);
-        for path in targets.chain(others.iter().map(|p| p.as_path())) {
+        for path in self.paths().chain(others.iter().map(|p| p.as_path())) {
             // Where there is no directory there is no leftover.
-            if let Ok(place) = Place::open(path) {
-                place.beside(staging_name(&place.name))?.remove()?;
+            if let Ok(place) = slot(path) {
+                place.discard()?;
             }
         }
         Ok(())
@@ -127,54 +60,47 @@ impl Targets {
     pub(crate) fn stage(&self, bundle: &KeyedBundle) -> Result<StagedFiles, FilesError> {
         let mut staged = StagedFiles {
             files: Vec::new(),
-            reload_due: bundle.companions().digest().is_some(),
+            reload_due: bundle.client_trust().digest().is_some(),
         };
         let mut wanted = Vec::new();
-        for (role, path) in self.files().into_iter().rev() {
-            let place = Place::open(path)?;
+        for (piece, path) in self.files().rev() {
+            let place = slot(path)?;
             self.replaceable(&place)?;
-            wanted.push((role, place));
+            wanted.push((piece, place));
         }
-        for (role, place) in wanted {
-            let Some((content, mode)) = self.content(bundle, role) else {
+        for (piece, place) in wanted {
+            let Some((content, mode)) = self.content(bundle, piece) else {
                 continue;
             };
-            match place.stage(&content, mode, self.owner) {
-                Ok(new) => staged.files.push(Swap {
-                    place,
-                    by: Replacement::File(new),
-                    private: self.is_private(role),
-                }),
-                Err(error) => {
-                    // The first error is the one to tell; leftovers are removed next time.
-                    let _second = self.discard(&staged);
-                    return Err(error);
-                }
+            if let Err(error) = place.stage(&content, mode, Some(self.owner)) {
+                // The first error is the one to tell; leftovers are removed next time.
+                let _second = self.discard(&staged);
+                return Err(error.into());
             }
+            staged.files.push(Swap {
+                place,
+                by: Replacement::Staged,
+                private: self.is_private(piece),
+            });
         }
         Ok(staged)
     }
 
-    /// Whether a target of this role holds the key.
-    fn is_private(&self, role: FileRole) -> bool {
-        match role {
-            FileRole::Cert => self.single_file(),
-            FileRole::Key => true,
-            FileRole::Ca | FileRole::Crl => false,
-        }
+    /// Whether the target of this piece holds the key.
+    fn is_private(&self, piece: Piece) -> bool {
+        piece == Piece::Key || piece == Piece::Certificate && self.single_file()
     }
 
-    /// What a target of this role holds of `bundle`, and its mode.
-    fn content(&self, bundle: &KeyedBundle, role: FileRole) -> Option<(Zeroizing<Vec<u8>>, u32)> {
-        const PUBLIC: u32 = 0o644;
-        let companions = bundle.companions();
-        match role {
-            FileRole::Cert if self.single_file() => Some((bundle.combined_pem(), self.key_mode())),
-            FileRole::Cert => Some((Zeroizing::new(bundle.chain_pem()), PUBLIC)),
-            FileRole::Key => Some((bundle.key_pem(), self.key_mode())),
-            FileRole::Ca => Some((Zeroizing::new(companions.ca_pem()?), PUBLIC)),
-            FileRole::Crl => Some((Zeroizing::new(companions.crl_pem()?), PUBLIC)),
-        }
+    /// What the target of this piece holds of `bundle`, and its mode.
+    fn content(&self, bundle: &KeyedBundle, piece: Piece) -> Option<(Zeroizing<Vec<u8>>, u32)> {
+        let content = match piece {
+            Piece::Certificate if self.single_file() => bundle.combined_pem(),
+            Piece::Certificate | Piece::Chain => Zeroizing::new(bundle.chain_pem()),
+            Piece::Key => bundle.key_pem(),
+            Piece::Ca | Piece::Crl => Zeroizing::new(bundle.client_trust().pem(piece)?),
+        };
+        let private = self.is_private(piece);
+        Some((content, if private { self.key_mode() } else { 0o644 }))
     }
 
     /// Puts staged files in the place of the targets, and makes that durable. A trial is said to have
@@ -221,7 +147,7 @@ impl Targets {
             self.note_reload_due()?;
         }
         if trial != Trial::Unchanged && !self.is_durable_before(staged, keep) {
-            Place::open(&self.trial_file())?.sync_directory()?;
+            slot(&self.trial_file())?.sync_directory()?;
         }
         self.all_or_none(&staged.files, || {
             #[cfg(feature = "failpoints")]
@@ -233,7 +159,7 @@ impl Targets {
     /// power failure that the renames outlast: renames within one directory become durable in
     /// their order, and what is kept or noted beside it was synced.
     fn is_durable_before(&self, staged: &StagedFiles, keep: &Keep<'_>) -> bool {
-        let beside = |target: &Place| target.path.parent() == Some(&self.state);
+        let beside = |target: &FileSlot| target.path().parent() == Some(&self.state);
         let kept = matches!(keep, Keep::AsPrevious(_));
         kept || staged.reload_due || staged.files.iter().all(|swap| beside(&swap.place))
     }
@@ -243,7 +169,7 @@ impl Targets {
     /// # Errors
     /// They cannot be removed.
     pub(crate) fn discard(&self, staged: &StagedFiles) -> Result<(), FilesError> {
-        staged.files.iter().try_for_each(Swap::discard)
+        Ok(staged.files.iter().try_for_each(Swap::discard)?)
     }
 
     /// Makes what was found the previous bundle, all of its files or none: first what comes with the
@@ -252,65 +178,56 @@ impl Targets {
         let Some(bundle) = look.installed.bundle() else {
             return Ok(());
         };
-        let companions = bundle.companions();
+        let companions = bundle.client_trust();
         let mut swaps = Vec::new();
-        for (path, content) in [
-            (self.previous_ca_file(), companions.ca_pem()),
-            (self.previous_crl_file(), companions.crl_pem()),
-        ] {
-            let place = Place::open(&path)?;
-            let by = match content {
-                Some(content) => Replacement::File(place.stage(&content, 0o600, self.owner)?),
+        for (piece, path) in self.previous_trust_files().iter() {
+            let place = slot(path)?;
+            let by = match companions.pem(piece) {
+                Some(content) => {
+                    place.stage(&content, 0o600, Some(self.owner))?;
+                    Replacement::Staged
+                }
                 None if place.is_absent() => continue,
                 None => Replacement::Nothing,
             };
             let private = true;
             swaps.push(Swap { place, by, private });
         }
-        let previous = Place::open(&self.previous_file())?;
-        let (new, linked) = match self.linked_beside(&previous)? {
-            Some(new) => (new, true),
-            None => (self.copied_beside(&previous, look)?, false),
-        };
-        let again = linked.then(|| new.again()).transpose()?;
+        let previous = slot(&self.previous_file())?;
+        let linked = self.link_beside(&previous)?;
+        if !linked {
+            self.copy_beside(&previous, look)?;
+        }
         swaps.push(Swap {
             place: previous,
-            by: Replacement::File(new),
+            by: Replacement::Staged,
             private: true,
         });
         self.all_or_none(&swaps, || {})?;
-        match again {
+        match swaps.last() {
             // Where both names were one file already, rename(2) leaves both.
-            Some(new) => new.remove(),
-            None => sync_directories(swaps.iter().map(|swap| &swap.place)),
+            Some(swap) if linked => Ok(swap.place.discard()?),
+            _ => sync_directories(swaps.iter().map(|swap| &swap.place)),
         }
     }
 
     /// Gives the installed file a second name beside `previous`, where that will do: nothing is
     /// written, and the directory's one fsync after the install covers both renames, in their order.
     /// One that the server's group may read is copied, since nobody else needs the old key.
-    fn linked_beside(&self, previous: &Place) -> Result<Option<Place>, FilesError> {
-        let cert = Place::open(&self.cert)?;
+    fn link_beside(&self, previous: &FileSlot) -> Result<bool, FilesError> {
+        let cert = slot(&self.cert)?;
         let beside = self.single_file() && self.cert.parent() == Some(&self.state);
-        if !beside || cert.mode() != Some(0o600) {
-            return Ok(None);
+        let mode = cert.stat().map(|stat| stat.st_mode & 0o7777);
+        if !beside || mode != Ok(0o600) {
+            return Ok(false);
         }
-        let new = previous.beside(staging_name(&previous.name))?;
-        new.remove()?;
-        let linked = rustix::fs::linkat(
-            &cert.directory,
-            &cert.name,
-            &new.directory,
-            &new.name,
-            AtFlags::empty(),
-        );
-        Ok(linked.is_ok().then_some(new))
+        Ok(previous.stage_second_name(&cert)?)
     }
 
-    fn copied_beside(&self, previous: &Place, look: &FilesSnapshot) -> Result<Place, FilesError> {
+    fn copy_beside(&self, previous: &FileSlot, look: &FilesSnapshot) -> Result<(), FilesError> {
         let keyed = self.judge(&look.found).ok().flatten();
         let keyed = keyed.ok_or_else(|| previous.failed("copy what is installed")(Errno::STALE))?;
-        previous.stage(&keyed.combined_pem(), 0o600, self.owner)
+        Ok(previous.stage(&keyed.combined_pem(), 0o600, Some(self.owner))?)
     }
 
     /// Whether the targets are what [`Targets::look`] found once, byte for byte.
@@ -336,12 +253,13 @@ impl Targets {
     pub(crate) fn put_back(&self, found: &[Found]) -> Result<(), FilesError> {
         let mut wanted = Vec::new();
         // In the order of an install.
-        for (found, (role, path)) in found.iter().zip(self.files()).rev() {
+        let found: Vec<_> = self.each(found).collect();
+        for (piece, path, found) in found.into_iter().rev() {
             // An install does not get past these, so there is nothing to put back.
             if !matches!(found, Found::Odd(_)) {
-                let place = Place::open(path)?;
+                let place = slot(path)?;
                 self.replaceable(&place)?;
-                wanted.push((found, place, self.is_private(role)));
+                wanted.push((found, place, self.is_private(piece)));
             }
         }
         let mut swaps: Vec<Swap> = Vec::new();
@@ -364,10 +282,10 @@ impl Targets {
 }
 
 /// Makes the directories of these durable, each once.
-fn sync_directories<'a>(places: impl Iterator<Item = &'a Place>) -> Result<(), FilesError> {
+fn sync_directories<'a>(places: impl Iterator<Item = &'a FileSlot>) -> Result<(), FilesError> {
     let mut durable = BTreeSet::new();
     for place in places {
-        if durable.insert(place.path.parent()) {
+        if durable.insert(place.path().parent()) {
             place.sync_directory()?;
         }
     }

@@ -31,7 +31,7 @@ pub struct OnDisk;
 
 impl HbaFiles for OnDisk {
     fn read(&self, file: &Path) -> io::Result<Vec<u8>> {
-        crate::server::settings::read_bounded(file)
+        crate::server::setting_names::read_bounded(file)
     }
 
     fn names(&self, directory: &Path) -> io::Result<Vec<PathBuf>> {

@@ -20,11 +20,13 @@ mod yaml;
 
 use std::path::{Path, PathBuf};
 
+use crate::bundle::TrustFiles;
 use crate::config::{Address, ServerHome};
 use crate::host::look::{self, CannotLook};
+use crate::host::namespaces;
 use crate::problem::Problem;
-use crate::server::namespaces;
-use crate::server::settings::{NamedSetting, Names, Setter, TlsSettings};
+use crate::server::setting_names::{NamedSetting, Names, Setter};
+use crate::server::settings::TlsSettings;
 
 pub(super) use fileless::{BY_FILE, told_by_environment, without_file};
 pub(crate) use process::Patroni;
@@ -34,10 +36,6 @@ pub(crate) use yaml::YamlError;
 
 /// The largest configuration file that is read, in bytes.
 pub(crate) const LARGEST: u64 = 256 << 10;
-
-/// How it is restarted while its PostgreSQL stays up, and no other node takes the lead.
-pub(crate) const RESTART: &str =
-    "patronictl pause --wait, systemctl restart patroni, patronictl resume";
 
 /// Whether the REST API asks clients for a certificate (`restapi.verify_client`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -273,8 +271,10 @@ impl RestApi {
             on: !cert_file.as_os_str().is_empty(),
             key_file: self.keyfile.unwrap_or_else(|| cert_file.clone()),
             cert_file,
-            ca_file: self.cafile,
-            crl_file: None,
+            trust_files: TrustFiles {
+                ca: self.cafile,
+                crl: None,
+            },
             hosts: None,
             asked_names: Vec::new(),
         }
@@ -285,7 +285,7 @@ impl RestApi {
     pub(crate) fn client_use(&self, before_3_2: bool) -> Option<String> {
         let asked = self.verify_client != VerifyClient::Never;
         let (client, _) = self.client.as_ref().filter(|_| asked)?;
-        let is_same = look::same_file(client, self.certfile.as_deref()?) == Ok(true);
+        let is_same = look::is_same_file(client, self.certfile.as_deref()?);
         let who = if self.client_is_said {
             "ctl.certfile names it too, so that Patroni and patronictl show it to REST APIs as a client, which restapi.verify_client has verified"
         } else {
@@ -310,17 +310,7 @@ impl RestApi {
                 "set it, or address",
             ));
         };
-        let hosts: &[&str] = match host {
-            "" | "*" => &["127.0.0.1", "::1"],
-            "0.0.0.0" => &["127.0.0.1"],
-            "::" => &["::1"],
-            other => &[other],
-        };
-        let address = |host: &&str| Address {
-            host: (*host).to_owned(),
-            port,
-        };
-        Ok(hosts.iter().map(address).collect())
+        Ok(Address::from_listen(host, port))
     }
 }
 

@@ -1,9 +1,8 @@
-//! The Patroni that has a configuration file: which process it is.
+//! Finds the process of the Patroni that was started with a certain configuration file.
 //!
-//! Patroni writes no pid file. Among the processes of its user it is the Python that runs a script
-//! `patroni` with this very file, and which handles SIGHUP. What only started it (sudo, an init, a shell script)
-//! bears the same arguments and is not it. As always, the process is held by a pidfd before anything is
-//! proven of it, and signalled through that alone.
+//! Patroni writes no pid file. It is the process of its user that is a Python running a script `patroni` with that file,
+//! and that handles SIGHUP. Processes that only started it (sudo, an init, a shell script) have the same arguments. As always,
+//! the process is held by a pidfd before anything is proven, and only signalled through that.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -12,26 +11,26 @@ use std::time::{Duration, SystemTime};
 use rustix::process::Signal;
 
 use super::fileless::{BY_FILE, told_by_environment, without_file};
-use super::script::{is_script, not_patroni, seen_by};
+use super::script::{is_script, not_patroni};
 use super::{RestApi, environment};
 use crate::config;
 use crate::host::command::Launch;
-use crate::host::look::{self, CannotLook, FileId};
+use crate::host::look::{self, CannotLook, FileId, if_allowed};
+use crate::host::namespaces::{self, Network};
 use crate::host::privilege::Ids;
 use crate::host::process::{self as processes, HeldProcess};
 use crate::problem::Problem;
-use crate::server::namespaces::{self, Network, Numbers, if_allowed};
+use crate::server::identity::is_of_user;
 use crate::server::postmaster::Absence;
-use crate::server::process;
 use crate::server::settings::TlsSettings;
 
-/// How long it may take to say its version.
+/// How long `patroni --version` may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What makes a process fit that has the file.
+/// What to do if the process with the file can't be taken for Patroni.
 const FIT: &str = "see that Patroni itself runs, `python… patroni FILE`, as the user that config_file belongs to, or set owner";
 
-/// The variable that may hold a whole configuration.
+/// The variable that may contain a whole configuration.
 const IN_ENVIRONMENT: &[u8] = b"PATRONI_CONFIGURATION=";
 
 /// A running Patroni whose identity was proven.
@@ -39,35 +38,33 @@ const IN_ENVIRONMENT: &[u8] = b"PATRONI_CONFIGURATION=";
 pub(crate) struct Patroni {
     /// Its process number as this host counts.
     pub(crate) pid: u32,
-    /// The clock ticks between the boot and its start (proc_pid_stat(5), `starttime`).
-    pub(crate) start_ticks: u64,
-    /// Its Python, where that may be looked at and is the one at that path here.
+    /// Its Python, if this user may see it and that path is the same file here.
     pub(crate) python: Option<PathBuf>,
     /// Its arguments, from its script on.
     pub(crate) arguments: Vec<PathBuf>,
-    /// `OPENSSL_CONF` of its environment, which decides what its OpenSSL takes.
+    /// `OPENSSL_CONF` from its environment, which decides what its OpenSSL accepts.
     pub(crate) openssl_conf: Option<String>,
-    /// `PATRONI_*` of its environment, as far as it concerns the REST API; `None` where the environment
-    /// may not be looked at, so that what it sets is not known.
+    /// `PATRONI_*` from its environment, as far as it concerns the REST API; `None` if this user may not see the
+    /// environment, so that what it sets is unknown.
     pub(crate) environment: Option<Vec<(String, String)>>,
-    /// What the configuration says, or why it does not.
+    /// What the configuration says, or why that is unknown.
     pub(crate) api: Result<RestApi, Problem>,
-    /// Its working directory, on which relative paths rest.
+    /// Its working directory, where relative paths start.
     pub(crate) directory: Option<PathBuf>,
-    /// In which network it listens.
+    /// The network in which it listens.
     pub(crate) network: Network,
-    /// Where its root directory is to be seen, if that is one of its own.
+    /// Where its root directory appears here, if it has its own.
     pub(crate) root: Option<PathBuf>,
-    /// Whether it may have its configuration from its environment, and not from its file.
+    /// Where its configuration comes from.
     pub(crate) origin: ConfigOrigin,
-    held: HeldProcess,
+    pub(crate) held: HeldProcess,
 }
 
-/// Where a Patroni that has a file among its arguments has its configuration from.
+/// Where the configuration of a Patroni comes from that has a file among its arguments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConfigOrigin {
     File,
-    /// From `PATRONI_CONFIGURATION`, if the file did not exist when it started, which is not known.
+    /// From `PATRONI_CONFIGURATION` if the file did not exist when it started, which is unknown.
     Either,
 }
 
@@ -75,18 +72,18 @@ pub(crate) enum ConfigOrigin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Missing {
     None,
-    /// More than one has the file.
+    /// Several have the file.
     Several(Vec<u32>),
-    /// One has it, and does not handle SIGHUP: it is starting, or looks at its configuration alone.
+    /// One has it, but does not handle SIGHUP: it is starting, or only checks its configuration.
     Starting(u32),
-    /// None has it, and these of its user have no file at all.
+    /// None has it, but these processes of its user run without a file.
     WithoutFile(Vec<u32>),
-    /// One has it, and something is against it.
+    /// One has it, but is not the Patroni that was expected.
     Unfit {
         pid: u32,
         evidence: String,
     },
-    /// A look failed, so that nobody knows.
+    /// A check failed, so that is unknown.
     NotKnown(CannotLook),
 }
 
@@ -138,22 +135,20 @@ impl Missing {
 struct PatroniCandidate {
     pid: u32,
     parent: u32,
-    /// It is the first of its pid namespace: Patroni then hands signals on to a child of the same name.
+    /// It is process 1 of its pid namespace: Patroni then forwards signals to a child of the same name.
     is_init: bool,
-    numbers: Numbers,
-    ticks: u64,
     held: HeldProcess,
     evidence: Option<PatroniEvidence>,
 }
 
-/// What is against a candidate.
+/// What speaks against a candidate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum PatroniEvidence {
     /// It does not handle SIGHUP.
     Starting,
-    /// It is a Patroni, and this speaks against it.
+    /// It is a Patroni, but this speaks against it.
     Of(String),
-    /// It is another program, which may have started it.
+    /// It is another program, which may have started Patroni.
     Another(String),
 }
 
@@ -161,7 +156,7 @@ impl Patroni {
     /// Finds the Patroni of the user `owner` that has `config_file`. Blocks.
     ///
     /// # Errors
-    /// There is none, more than one, or one against which something speaks; or a look failed.
+    /// There is none, more than one, or one that does not match; or a check failed.
     pub(crate) fn find(config_file: &Path, owner: u32) -> Result<Patroni, Missing> {
         let Some(file) = look::file_id(config_file)? else {
             return Err(Missing::None);
@@ -197,17 +192,15 @@ impl Patroni {
 
     fn from_candidate(candidate: PatroniCandidate, config_file: &Path) -> Result<Patroni, Missing> {
         let held = candidate.held;
-        let proc = held.entry();
         let whole = if_allowed(held.read("environ"))?;
         let openssl_conf = whole.as_deref().and_then(|bytes| {
             let mut variables = bytes.split(|byte| *byte == 0);
             let value = variables.find_map(|bytes| bytes.strip_prefix(b"OPENSSL_CONF="))?;
             String::from_utf8(value.to_vec()).ok()
         });
-        let words = processes::arguments_of(candidate.pid)?;
+        let words = held.arguments()?.unwrap_or_default();
         Ok(Patroni {
             pid: candidate.pid,
-            start_ticks: candidate.ticks,
             python: python(&held, &words)?,
             arguments: words
                 .into_iter()
@@ -218,9 +211,9 @@ impl Patroni {
             environment: whole.as_deref().map(environment),
             api: Err("Patroni's configuration has not been read".into()),
             directory: if_allowed(held.link("cwd"))?,
-            network: namespaces::network_of(&proc, candidate.numbers)?,
-            root: namespaces::root(&proc)?,
-            origin: origin(whole.as_deref(), config_file, candidate.ticks)?,
+            network: namespaces::network_of(&held)?,
+            root: namespaces::root(&held.entry())?,
+            origin: origin(whole.as_deref(), config_file, held.began())?,
             held,
         })
     }
@@ -271,11 +264,6 @@ impl Patroni {
         }
     }
 
-    /// When it began, by the wall clock of now.
-    pub(crate) fn began(&self) -> SystemTime {
-        process::began(self.start_ticks)
-    }
-
     /// Its version, major, minor and patch, as it says itself; none where it cannot be run from here. It
     /// runs as `user`.
     pub(crate) async fn version(&self, user: Ids) -> Option<(u32, u32, u32)> {
@@ -284,35 +272,21 @@ impl Patroni {
         let ran = launch.ran(PATIENCE).await.ok()?;
         version(&String::from_utf8_lossy(&ran.stdout))
     }
-
-    /// Asks Patroni to reload its configuration, the certificate of its REST API, and its
-    /// PostgreSQL, in its next loop.
-    ///
-    /// # Errors
-    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
-    pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
-        self.held.signal(Signal::HUP)
-    }
-
-    pub(in crate::server) fn held(&self) -> &HeldProcess {
-        &self.held
-    }
 }
 
-/// Whether a process with this environment, whose start is so many ticks after the boot, has read the file that is
-/// at `config_file` now. Where it has `PATRONI_CONFIGURATION` as well and the file is younger, there may have been none
+/// Whether a process with this environment, which began at `began`, has read the file that is at `config_file` now. Where it has `PATRONI_CONFIGURATION` as well and the file is younger, there may have been none
 /// (`Config.__init__`).
 fn origin(
     environment: Option<&[u8]>,
     config_file: &Path,
-    ticks: u64,
+    began: SystemTime,
 ) -> Result<ConfigOrigin, CannotLook> {
     let mut variables = environment.unwrap_or_default().split(|byte| *byte == 0);
     let is_set =
         |bytes: &[u8]| bytes.starts_with(IN_ENVIRONMENT) && bytes.len() > IN_ENVIRONMENT.len();
     // A file system that keeps no times of birth says nothing against the file.
     let born = look::metadata(config_file)?.and_then(|meta| meta.created().ok());
-    let is_younger = born.is_some_and(|born| born > process::began(ticks));
+    let is_younger = born.is_some_and(|born| born > began);
     Ok(if variables.any(is_set) && is_younger {
         ConfigOrigin::Either
     } else {
@@ -325,33 +299,26 @@ fn candidate(pid: u32, file: FileId, owner: u32) -> Result<Option<PatroniCandida
     if !processes::arguments_of(pid)?.iter().any(is_script) {
         return Ok(None);
     }
-    // The handle first: what is proven below is proven of this process, or the signal reaches nobody.
     let Some(held) = HeldProcess::open(pid)? else {
         return Ok(None);
     };
-    let (Some(status), Some(stat)) = (held.status()?, held.stat()?) else {
-        return Ok(None);
-    };
-    if !names(&held, file)? {
+    let arguments = held.arguments()?.unwrap_or_default();
+    let behind = arguments.iter().skip_while(|word| !is_script(word)).skip(1);
+    if !held.is_given(behind, file)? {
         return Ok(None);
     }
-    let handles = status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) != 0;
+    let expected = format!("the configuration is that of user {owner}");
     let evidence = if let Some(other) = not_patroni(&held)? {
         Some(PatroniEvidence::Another(other))
-    } else if status.euid != owner {
-        Some(PatroniEvidence::Of(format!(
-            "its user is {}, and the configuration is that of user {owner}",
-            status.euid
-        )))
+    } else if let Err(other) = is_of_user(&held, owner, &expected) {
+        Some(PatroniEvidence::Of(other))
     } else {
-        (!handles).then_some(PatroniEvidence::Starting)
+        (!held.handles(Signal::HUP)).then_some(PatroniEvidence::Starting)
     };
     Ok(Some(PatroniCandidate {
         pid,
-        parent: u32::try_from(stat.ppid).unwrap_or_default(),
-        numbers: namespaces::numbers(pid, status.nspid.as_ref()),
-        is_init: status.nspid.is_some_and(|all| all.last() == Some(&1)),
-        ticks: stat.starttime,
+        parent: held.parent(),
+        is_init: held.own_number() == Some(1),
         held,
         evidence,
     }))
@@ -384,43 +351,17 @@ fn leading(mut found: Vec<PatroniCandidate>) -> Vec<PatroniCandidate> {
     found
 }
 
-/// Whether a Patroni's arguments name this file, behind its script.
-fn names(held: &HeldProcess, file: FileId) -> Result<bool, CannotLook> {
-    let arguments = processes::arguments_of(held.pid())?;
-    let behind = arguments.iter().skip_while(|name| !is_script(name)).skip(1);
-    // An option names no file: `patroni --version` is short-lived and nobody's server.
-    let behind = behind.filter(|argument| !argument.as_encoded_bytes().starts_with(b"-"));
-    let mut cannot = None;
-    for argument in behind.map(Path::new) {
-        let seen = match look::file_id(&seen_by(held, argument)) {
-            // Another user shows neither root nor directory.
-            Err(error) if error.is_denied() && argument.is_absolute() => look::file_id(argument),
-            seen => seen,
-        };
-        match seen {
-            Ok(Some(seen)) if seen == file => return Ok(true),
-            Ok(_) => {}
-            Err(error) => cannot = Some(error),
-        }
-    }
-    cannot.map_or(Ok(false), Err)
-}
-
 /// Its Python, if its path here holds the very file that runs; where that may not be looked at, the
 /// one that it was started as.
 fn python(held: &HeldProcess, arguments: &[OsString]) -> Result<Option<PathBuf>, CannotLook> {
-    let Some(path) = if_allowed(held.link("exe"))? else {
-        let first = arguments.first().map(PathBuf::from);
-        return Ok(first.filter(|first| {
-            let name = first.file_name().unwrap_or_default().to_string_lossy();
-            first.is_absolute() && name.starts_with("python")
-        }));
-    };
-    let (own, here) = (
-        look::file_id(&held.entry().join("exe"))?,
-        look::file_id(&path)?,
-    );
-    Ok((own.is_some() && own == here).then_some(path))
+    if if_allowed(held.link("exe"))?.is_some() {
+        return held.executable();
+    }
+    let first = arguments.first().map(PathBuf::from);
+    Ok(first.filter(|first| {
+        let name = first.file_name().unwrap_or_default().to_string_lossy();
+        first.is_absolute() && name.starts_with("python")
+    }))
 }
 
 /// The version in `patroni 3.0.2`.
@@ -446,8 +387,6 @@ mod tests {
             pid,
             parent,
             is_init,
-            numbers: Numbers::Shared,
-            ticks: 0,
             held,
             evidence: evidence.map(|text| PatroniEvidence::Of(text.to_owned())),
         }

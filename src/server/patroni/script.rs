@@ -3,9 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use crate::host::look::CannotLook;
-use crate::host::process::{self as processes, HeldProcess};
-use crate::server::namespaces::if_allowed;
+use crate::host::look::{CannotLook, if_allowed};
+use crate::host::process::HeldProcess;
 
 /// Whether an argument is what Patroni is started by.
 pub(super) fn is_script(argument: &OsString) -> bool {
@@ -17,7 +16,7 @@ pub(super) fn is_script(argument: &OsString) -> bool {
 /// another script. Where its executable may not be looked at, the name by which it was started tells.
 pub(super) fn not_patroni(held: &HeldProcess) -> Result<Option<String>, CannotLook> {
     let executable = if_allowed(held.link("exe"))?;
-    let arguments = processes::arguments_of(held.pid())?;
+    let arguments = held.arguments()?.unwrap_or_default();
     let Some(program) = executable.or_else(|| arguments.first().map(PathBuf::from)) else {
         return Ok(None);
     };
@@ -49,13 +48,4 @@ pub(super) fn script(arguments: &[OsString]) -> Option<&OsString> {
         }
     }
     None
-}
-
-/// A path among the arguments of a process as that sees it, whatever its root is.
-pub(super) fn seen_by(held: &HeldProcess, argument: &Path) -> PathBuf {
-    let proc = held.entry();
-    match argument.strip_prefix("/") {
-        Ok(below) => proc.join("root").join(below),
-        Err(_) => proc.join("cwd").join(argument),
-    }
 }

@@ -1,43 +1,40 @@
 //! A PgBouncer: the process that was started with a configuration file, and what that file says.
 //!
 //! As with a postmaster, a number in a file proves nothing: the process is held by a pidfd first,
-//! then its identity is proven, and only through that pidfd is it signalled. The evidence: its
-//! user, its executable, that it handles SIGHUP, and that its arguments name the file, by the file
-//! system's own numbers.
+//! then its identity is proven, and it is only signalled through that pidfd. The evidence: its
+//! user, its executable, that it handles SIGHUP, and that its arguments name the file, compared by
+//! device and inode.
 
 mod ini;
 mod listeners;
 mod settings;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
-
-use procfs::process::Status;
-use rustix::process::Signal;
+use std::time::Duration;
 
 use crate::config::Address;
 use crate::host::command::Launch;
 use crate::host::file;
-use crate::host::look::{self, CannotLook};
+use crate::host::look::{self, CannotLook, if_allowed};
+use crate::host::namespaces::{self, Network};
 use crate::host::privilege::Ids;
 use crate::host::process::{self as processes, HeldProcess};
 use crate::problem::Problem;
-use crate::server::namespaces::{self, Network, if_allowed};
+use crate::server::identity::{Against, is_of_user, takes_reload};
 use crate::server::postmaster::Absence;
-use crate::server::process::{self, Against};
 
 use listeners::PgBouncerListeners;
 
 pub(crate) use settings::Settings;
 
-/// How the program is called; Linux cuts the name of a process after 15 bytes.
+/// The name of the program; Linux truncates process names to 15 bytes.
 const NAME: &str = "pgbouncer";
 
-/// What starts it, where its package's unit is in use.
+/// How to start it if its package's unit is used.
 const START: &str = "start pgbouncer: systemctl start pgbouncer";
 
-/// What mends it that others answer at the same port: systemd may pass a socket more, and else all
-/// that `listen_addr` names have one port.
+/// What to do if others answer at the same port.
 const ALONE: &str = "set address to where it alone listens, such as one more of its listen_addr, or verify = \"none\"";
 
 /// How long it may take to say its version.
@@ -51,31 +48,26 @@ const LARGEST_PID_FILE: u64 = 64;
 pub(crate) struct PgBouncer {
     /// Its process number as this host counts.
     pub(crate) pid: u32,
-    /// When it began, in clock ticks after the boot (`starttime` of proc_pid_stat(5)).
-    pub(crate) ticks: u64,
-    /// The directory in which it works, and relative paths begin; `/` where that may not be looked
-    /// at, as systemd has it.
+    /// Its working directory, where relative paths start; `/`, systemd's default, if this user may not see it.
     pub(crate) directory: PathBuf,
-    /// Its executable, where it may be looked at and is the one at that path here.
+    /// Its executable, if this user may see it and that path is the same file here.
     pub(crate) executable: Option<PathBuf>,
-    /// What its configuration said when it was looked at.
+    /// What its configuration said when it was read.
     pub(crate) settings: Settings,
-    /// In which network it listens.
+    /// The network in which it listens.
     pub(crate) network: Network,
-    /// Where its root directory is to be seen, if that is one of its own.
+    /// Where its root directory appears here, if it has its own.
     pub(crate) root: Option<PathBuf>,
     listeners: PgBouncerListeners,
-    /// Its process number in its own pid namespace.
-    own_number: Option<u32>,
-    held: HeldProcess,
+    pub(super) held: HeldProcess,
 }
 
-/// What `pidfile` holds.
+/// The content of `pidfile`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum PgBouncerPidFile {
     /// None is set, or there is none.
     Absent,
-    /// A number, as PgBouncer's own pid namespace counts.
+    /// Its number in PgBouncer's own pid namespace.
     Number {
         file: PathBuf,
         pid: u32,
@@ -106,7 +98,7 @@ impl PgBouncerPidFile {
     }
 }
 
-/// Where a PgBouncer is to be found.
+/// Which PgBouncer to find.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
     /// The file that it was started with.
@@ -116,12 +108,12 @@ pub(crate) struct Wanted {
 }
 
 impl PgBouncer {
-    /// Finds the process: the one in the pid file, or the one of this host that was started with
+    /// Finds the process: the one in the pid file, or the one on this host that was started with
     /// the configuration file. Blocks.
     ///
     /// # Errors
-    /// [`Absence::NotFound`], with what the pid file has to do with it; [`Absence::Unreadable`] where several
-    /// run, and nothing tells which one is meant; [`Absence::NotKnown`] where a look failed.
+    /// [`Absence::NotFound`], with what the pid file says; [`Absence::Unreadable`] if several are running and nothing says
+    /// which one is meant; [`Absence::NotKnown`] if a check failed.
     pub(crate) fn find(
         wanted: &Wanted,
         pid_file: &PgBouncerPidFile,
@@ -155,17 +147,19 @@ impl PgBouncer {
         });
         let mut found = search.whole()?;
         if let Some((_, inner, against)) = &told {
-            let named = found.iter().filter(|one| one.own_number == Some(*inner));
+            let named = found
+                .iter()
+                .filter(|one| one.held.own_number() == Some(*inner));
             match (against, named.count()) {
                 (Against::NotKnown(cannot), 0) => return Err(cannot.clone().into()),
-                // While one takes over from another (-R), both run: the pid file names the one that stays.
-                _ if found.len() > 1 => found.retain(|one| one.own_number == Some(*inner)),
+                // While one takes over from another (-R), both are running: the pid file names the one that stays.
+                _ if found.len() > 1 => found.retain(|one| one.held.own_number() == Some(*inner)),
                 _ => {}
             }
         }
         match (found.pop(), found.is_empty()) {
             (Some(one), true) => Ok(one),
-            // Not down: nothing may be taken for well that nobody looked at.
+            // Not down: what nobody has checked must not be called healthy.
             (Some(_), false) => Err(Absence::Unreadable(format!(
                 "{} processes were started with {}, and no pid file tells which one is meant; give each a file \
                  of its own, which may %include what they share, with a pidfile, and an instance",
@@ -183,18 +177,6 @@ impl PgBouncer {
                 None => not_found(absent(wanted, pid_file, told)),
             }),
         }
-    }
-
-    /// Asks it to load its configuration and its TLS files anew.
-    ///
-    /// # Errors
-    /// The process has gone (`ESRCH`), or this process may not signal it (`EPERM`).
-    pub(crate) fn signal_reload(&self) -> Result<(), rustix::io::Errno> {
-        self.held.signal(Signal::HUP)
-    }
-
-    pub(in crate::server) fn held(&self) -> &HeldProcess {
-        &self.held
     }
 
     /// Where it alone listens for clients, best first.
@@ -232,11 +214,6 @@ impl PgBouncer {
         launch.arg("--version");
         let ran = launch.ran(PATIENCE).await.ok()?;
         version(&String::from_utf8_lossy(&ran.stdout))
-    }
-
-    /// When it began, and read its configuration, by the wall clock of now.
-    pub(crate) fn began(&self) -> SystemTime {
-        process::began(self.ticks)
     }
 }
 
@@ -298,136 +275,81 @@ fn prove(
     wanted: &Wanted,
     settings: &Settings,
 ) -> Result<PgBouncer, Against> {
-    let against = |evidence: String| Err(Against::Evidence(evidence));
-    // First the handle, then the evidence, as with a postmaster.
     let held = HeldProcess::open(pid)?.ok_or(Against::Gone)?;
-    let status = held.status()?.ok_or(Against::Gone)?;
-    let stat = held.stat()?.ok_or(Against::Gone)?;
-    let executable = if_allowed(held.link("exe"))?;
-    evidence_of_name(executable.as_deref(), &stat.comm).map_err(Against::Evidence)?;
-    if status.euid != wanted.user {
-        return against(format!(
-            "its user is {}, and user {} is expected, as owner in the config or the owner of {} has it",
-            status.euid,
-            wanted.user,
-            wanted.config_file.display()
-        ));
-    }
-    if status.sigcgt & (1 << (Signal::HUP.as_raw() - 1)) == 0 {
-        return against("it does not handle SIGHUP".into());
-    }
-    let own_number = innermost(&status);
-    if let (Some(inner), Some(own)) = (inner, own_number)
-        && inner != own
-    {
-        return against(format!("it is number {own} in its own namespace"));
-    }
+    evidence_of_name(&held)?;
+    let expected = format!(
+        "user {} is expected, as owner in the config or the owner of {} has it",
+        wanted.user,
+        wanted.config_file.display()
+    );
+    is_of_user(&held, wanted.user, &expected)?;
+    takes_reload(&held, inner)?;
     evidence_of_arguments(&held, &wanted.config_file)?;
-    let proc = held.entry();
-    let numbers = namespaces::numbers(pid, status.nspid.as_ref());
     let directory = if_allowed(held.link("cwd"))?;
-    let executable = match executable {
-        Some(path) => is_same(&proc.join("exe"), &path)?.then_some(path),
-        None => None,
-    };
+    let proc = held.entry();
     Ok(PgBouncer {
         pid,
-        ticks: stat.starttime,
         directory: directory.unwrap_or_else(|| PathBuf::from("/")),
-        executable,
+        executable: held.executable()?,
         settings: settings.clone(),
-        network: namespaces::network_of(&proc, numbers)?,
+        network: namespaces::network_of(&held)?,
         root: namespaces::root(&proc)?,
         listeners: PgBouncerListeners::beside(&proc)?,
-        own_number,
         held,
     })
 }
 
-/// Where the executable may not be looked at, as after a change of user, its name in `stat` has to do.
-fn evidence_of_name(executable: Option<&Path>, comm: &str) -> Result<(), String> {
-    let Some(executable) = executable else {
-        return match comm {
+/// Checks the executable or, if that is not visible, as after a change of user, the name in `/proc/PID/stat`.
+fn evidence_of_name(held: &HeldProcess) -> Result<(), Against> {
+    let Some(executable) = if_allowed(held.link("exe"))? else {
+        return match held.name() {
             NAME => Ok(()),
-            other => Err(format!("it is called {other}")),
+            other => Err(format!("it is called {other}").into()),
         };
     };
     let name = executable.file_name().unwrap_or_default().to_string_lossy();
     // A package upgrade leaves the running one as "pgbouncer (deleted)".
     match name.trim_end_matches(" (deleted)") {
         NAME => Ok(()),
-        _ => Err(format!("its executable is {}", executable.display())),
+        _ => Err(format!("its executable is {}", executable.display()).into()),
     }
 }
 
-/// The one argument that is no option is the file; it means what it means to that process.
+/// Checks that the only argument that is not an option leads to the file, as the process sees it.
 fn evidence_of_arguments(held: &HeldProcess, config_file: &Path) -> Result<(), Against> {
-    let proc = held.entry();
-    let arguments = processes::arguments_of(held.pid())?;
-    // What has changed its user shows neither root nor directory.
-    let hidden = if_allowed(held.link("root"))?.is_none();
-    let mut cannot = None;
-    let mut words = arguments.iter().skip(1).map(Path::new);
-    while let Some(argument) = words.next() {
-        if argument == Path::new("-u") || argument == Path::new("--user") {
-            // A user's name comes next.
-            words.next();
-        }
-        if argument.as_os_str().as_encoded_bytes().starts_with(b"-") {
-            continue;
-        }
-        let here = match argument.strip_prefix("/") {
-            Ok(_) if hidden => argument.to_owned(),
-            Ok(rooted) => proc.join("root").join(rooted),
-            Err(_) => proc.join("cwd").join(argument),
-        };
-        match is_same(&here, config_file) {
-            Ok(true) => return Ok(()),
-            Ok(false) => {}
-            Err(error) => cannot = Some(error),
-        }
+    let arguments = held.arguments()?.unwrap_or_default();
+    let takes_name = |word: &OsString| word == "-u" || word == "--user";
+    let mut is_name = false;
+    let files = arguments.iter().skip(1).filter(|word| {
+        // A user's name comes next.
+        !std::mem::replace(&mut is_name, takes_name(word))
+    });
+    match look::file_id(config_file)? {
+        Some(file) if held.is_given(files, file)? => Ok(()),
+        _ => Err(format!("it was not started with {}", config_file.display()).into()),
     }
-    Err(match cannot {
-        Some(cannot) => cannot.into(),
-        None => Against::Evidence(format!("it was not started with {}", config_file.display())),
-    })
 }
 
-/// Whether a process is a PgBouncer with the file, and of another user than is wanted.
+/// Whether a process is a PgBouncer that was started with the file, but as another user.
 fn is_another_users(pid: u32, wanted: &Wanted) -> Result<bool, CannotLook> {
     let Some(held) = HeldProcess::open(pid)? else {
         return Ok(false);
     };
-    let (Some(status), Some(stat)) = (held.status()?, held.stat()?) else {
-        return Ok(false);
-    };
-    let executable = if_allowed(held.link("exe"))?;
-    let named = evidence_of_name(executable.as_deref(), &stat.comm).is_ok();
-    if !named || status.euid == wanted.user {
+    if held.euid() == wanted.user {
         return Ok(false);
     }
-    match evidence_of_arguments(&held, &wanted.config_file) {
+    let proven = evidence_of_name(&held);
+    match proven.and_then(|()| evidence_of_arguments(&held, &wanted.config_file)) {
         Ok(()) => Ok(true),
         Err(Against::NotKnown(cannot)) => Err(cannot),
         Err(Against::Gone | Against::Evidence(_)) => Ok(false),
     }
 }
 
-/// Whether two paths lead to one file that is there.
-fn is_same(one: &Path, other: &Path) -> Result<bool, CannotLook> {
-    let one = look::file_id(one)?;
-    Ok(one.is_some() && one == look::file_id(other)?)
-}
-
-/// Whether a process may be a PgBouncer, by what it is called.
+/// Whether a process may be a PgBouncer, by its name.
 fn is_called_so(pid: u32) -> Result<bool, CannotLook> {
     let stat = processes::stat_of(pid)?;
     Ok(stat.is_some_and(|stat| stat.comm == NAME))
-}
-
-/// The number of a process in its own pid namespace.
-fn innermost(status: &Status) -> Option<u32> {
-    u32::try_from(*status.nspid.as_ref()?.last()?).ok()
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::ALONE;
 use super::ini::{Ini, IniError};
+use crate::bundle::TrustFiles;
 use crate::config::{Address, ServerHome};
-use crate::host::look::same_file;
+use crate::host::look::is_same_file;
 use crate::problem::Problem;
 use crate::server::settings::{Names, TlsSettings};
 
@@ -69,8 +70,10 @@ impl Settings {
                 on: !matches!(ini.value("client_tls_sslmode"), None | Some("disable")),
                 cert_file: path("client_tls_cert_file").unwrap_or_default(),
                 key_file: path("client_tls_key_file").unwrap_or_default(),
-                ca_file: path("client_tls_ca_file"),
-                crl_file: None,
+                trust_files: TrustFiles {
+                    ca: path("client_tls_ca_file"),
+                    crl: None,
+                },
                 hosts: None,
                 asked_names: Vec::new(),
             },
@@ -86,7 +89,7 @@ impl Settings {
     /// nothing does.
     pub(crate) fn client_use(&self) -> Option<String> {
         let named = self.client_cert.as_deref()?;
-        (same_file(named, &self.tls.cert_file) == Ok(true)).then(|| {
+        is_same_file(named, &self.tls.cert_file).then(|| {
             "server_tls_cert_file names it too, so that PgBouncer shows it to PostgreSQL as a client"
                 .to_owned()
         })
@@ -111,17 +114,9 @@ impl Settings {
                 ALONE,
             ));
         }
-        let hosts = self.listen.iter().flat_map(|listen| match listen.as_str() {
-            "*" => vec!["127.0.0.1", "::1"],
-            "0.0.0.0" => vec!["127.0.0.1"],
-            "::" => vec!["::1"],
-            other => vec![other],
-        });
-        Ok(hosts
-            .map(|host| Address {
-                host: host.to_owned(),
-                port,
-            })
+        let listen = self.listen.iter();
+        Ok(listen
+            .flat_map(|host| Address::from_listen(host, port))
             .collect())
     }
 }

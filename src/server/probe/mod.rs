@@ -130,7 +130,7 @@ impl Shown {
 
     /// Whether clients are asked for certificates of the CAs that `bundle` comes with.
     pub(crate) fn asks_as(&self, bundle: &Bundle) -> bool {
-        let names = bundle.companions().names();
+        let names = bundle.client_trust().names();
         names.is_none_or(|names| names == self.authorities)
     }
 }

@@ -4,7 +4,7 @@
 //! [`Sql::login`] needs no password and no address: the socket is the proven postmaster's own,
 //! and peer authentication goes by the operating-system user. Postgres takes that user from the
 //! socket, as the kernel noted it at the connect, so that a pgcertd that is root has a child process
-//! connect that is the data directory's owner ([`Caller`]); the stream is then used from here.
+//! connect that is the data directory's owner ([`caller`](crate::host::caller)); the stream is then used from here.
 //!
 //! Every question is bounded in time on both ends, and its answer in size; it names its objects in `pg_catalog`, and
 //! gives a typed answer or a sentence with the remedy.
@@ -29,7 +29,6 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row};
 
-use crate::host::caller::Caller;
 use crate::host::privilege::{Ids, is_root};
 use crate::server::postmaster::Postmaster;
 
@@ -171,15 +170,11 @@ async fn enter(
         (Role::OfUser, Some(own)) if own != USUAL_ROLE => vec![own, USUAL_ROLE],
         (Role::OfUser, _) => vec![USUAL_ROLE],
     };
-    let caller = Caller {
-        uid: owner.uid,
-        gid: owner.gid,
-    };
     let shown = own.clone().unwrap_or_else(|| user.uid.to_string());
     let mut refused = None;
     for role in roles {
         for database in DATABASES {
-            let stream = socket::connect(postmaster, data_directory, caller).await?;
+            let stream = socket::connect(postmaster, data_directory, owner).await?;
             match greet(stream, role, database, &shown).await {
                 // What is said of the first role is told: the others were guesses.
                 Err(error) if error.lacks_role() => {

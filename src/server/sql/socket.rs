@@ -12,15 +12,15 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use tokio::net::UnixStream;
 
 use super::SqlError;
-use crate::host::caller::{Caller, Socket};
-use crate::server::apart;
+use crate::host::caller::{Socket, connect_as};
+use crate::host::privilege::{Ids, apart};
 use crate::server::postmaster::Postmaster;
 
 /// Connects to the server of `postmaster` as `caller`, whose user the server is told.
 pub(super) async fn connect(
     postmaster: &Postmaster,
     data_directory: &Path,
-    caller: Caller,
+    caller: Ids,
 ) -> Result<UnixStream, SqlError> {
     let file = &postmaster.file;
     let (Some(port), Some(directory)) = (file.port, file.sockets.as_deref()) else {
@@ -33,7 +33,7 @@ pub(super) async fn connect(
     if let Some(space) = directory.strip_prefix('@') {
         let socket = format!("{space}/{name}");
         let shown = PathBuf::from(format!("@{socket}"));
-        let stream = apart(move || caller.connect(Socket::Abstract(socket))).await?;
+        let stream = apart(move || connect_as(caller, &Socket::Abstract(socket))).await?;
         return proven(stream, postmaster, &shown);
     }
     // A relative one is relative to where the postmaster stands.
@@ -85,10 +85,10 @@ fn open_beneath_root_of(pid: u32, directory: &Path) -> std::io::Result<OwnedFd> 
 async fn reach(
     directory: OwnedFd,
     name: &str,
-    caller: Caller,
+    caller: Ids,
 ) -> Result<std::io::Result<Blocking>, SqlError> {
     let socket = Socket::In(directory, name.to_owned());
-    Ok(apart(move || caller.connect(socket)).await?)
+    Ok(apart(move || connect_as(caller, &socket)).await?)
 }
 
 /// The stream, if it is `postmaster` that listens at its other end.

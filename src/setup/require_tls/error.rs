@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::host::privilege::PrivilegeError;
+use crate::host::slot::SlotError;
 use crate::server::sql::SqlError;
 
 /// The step that fails where there is no directory.
@@ -82,6 +83,21 @@ pub enum TighteningError {
         cause: Box<TighteningError>,
         fault: Box<TighteningError>,
     },
+}
+
+impl From<SlotError> for TighteningError {
+    fn from(error: SlotError) -> TighteningError {
+        let SlotError {
+            path,
+            action,
+            source,
+        } = error;
+        TighteningError::Files {
+            file: path,
+            action,
+            source,
+        }
+    }
 }
 
 impl TighteningError {

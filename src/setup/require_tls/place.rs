@@ -5,19 +5,19 @@
 //! has the rights of the server's user, creating and renaming those of the directory's owner, and
 //! what only root may give (owner, label) is given on the descriptor of the new file.
 
-use std::ffi::{OsStr, OsString};
-use std::io::{self, Read, Write};
+use std::ffi::OsStr;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid, XattrFlags};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::error::{OPEN_DIRECTORY, TighteningError};
 use crate::host::file::Unopened;
 use crate::host::privilege::{Ids, Rights, Worker};
-use crate::server::files::staging_name;
+use crate::host::slot::FileSlot;
 
 /// As much as the server's own reader is given ([`OnDisk`](crate::server::hba::OnDisk)).
 const LARGEST: u64 = 16 << 20;
@@ -30,10 +30,8 @@ const ATTRIBUTES: [&str; 2] = ["security.selinux", "system.posix_acl_access"];
 
 #[derive(Debug)]
 pub(in crate::setup) struct HbaFile {
-    directory: OwnedFd,
+    slot: FileSlot,
     owner: Ids,
-    name: OsString,
-    path: PathBuf,
 }
 
 /// A regular file, as it was found.
@@ -124,13 +122,13 @@ impl HbaFile {
             rustix::fs::open(directory, flags, Mode::empty()).map_err(fail(OPEN_DIRECTORY))?;
         let stat = rustix::fs::fstat(&opened).map_err(fail("look at its directory"))?;
         Ok(HbaFile {
-            directory: opened,
+            slot: FileSlot::new(opened, &path)
+                .map_err(|_| Errno::INVAL)
+                .map_err(fail("use it as a file"))?,
             owner: Ids {
                 uid: stat.st_uid,
                 gid: stat.st_gid,
             },
-            name: name.to_owned(),
-            path,
         })
     }
 
@@ -141,14 +139,14 @@ impl HbaFile {
     /// What is there, with the rights of the calling thread; nothing but a regular file that has
     /// this one name can be replaced by a rename.
     pub(super) fn read(&self) -> Result<Plain, TighteningError> {
-        let fail = |action| TighteningError::files(&self.path, action);
+        let fail = |action| TighteningError::files(self.slot.path(), action);
         // It is looked at before it is opened: the server's user may have put a device there.
-        let found = Unopened::within(&self.directory, &self.name)
+        let found = Unopened::within(self.slot.directory(), self.slot.name())
             .map_err(errno)
             .map_err(fail("open it"))?;
         if found.metadata().is_symlink() {
             return Err(TighteningError::Link {
-                file: self.path.clone(),
+                file: self.slot.path().to_owned(),
                 target: found.link().map_err(errno).map_err(fail("read the link"))?,
             });
         }
@@ -164,11 +162,11 @@ impl HbaFile {
         };
         if let Some(what) = odd {
             return Err(TighteningError::Odd {
-                file: self.path.clone(),
+                file: self.slot.path().to_owned(),
                 what,
             });
         }
-        let opened = found.open(&self.directory, Path::new(&self.name));
+        let opened = found.open(self.slot.directory(), Path::new(self.slot.name()));
         let file = opened.map_err(errno).map_err(fail("open it"))?;
         let attributes = Attributes::from_file(&file).map_err(fail("read its attributes"))?;
         let mut bytes = Vec::new();
@@ -177,7 +175,7 @@ impl HbaFile {
         read.map_err(errno).map_err(fail("read it"))?;
         if bytes.len() as u64 > LARGEST {
             return Err(TighteningError::Odd {
-                file: self.path.clone(),
+                file: self.slot.path().to_owned(),
                 what: "larger than any such file",
             });
         }
@@ -195,22 +193,22 @@ impl HbaFile {
         new: Vec<u8>,
     ) -> Result<(), TighteningError> {
         let writer = self.writer().await?;
-        let staged = self.stage(&writer, Some(&found.attributes), new).await?;
+        self.stage(&writer, Some(&found.attributes), new).await?;
         let place = Arc::clone(self);
         let still = reader.call(move || match place.read()? {
             now if now == found => Ok(()),
             _ => Err(TighteningError::Changed {
-                file: place.path.clone(),
+                file: place.slot.path().to_owned(),
             }),
         });
         let put = match still.await? {
             Ok(()) => {
                 let place = Arc::clone(self);
-                writer.call(move || place.put(&staged)).await?
+                writer.call(move || place.put()).await?
             }
             error => error,
         };
-        self.or_remove(&writer, put).await
+        self.or_discard(&writer, put).await
     }
 
     /// Makes a file here that is only its owner's, or leaves what is there if it holds the same.
@@ -224,10 +222,10 @@ impl HbaFile {
         if there.await? {
             return Ok(());
         }
-        let staged = self.stage(&writer, None, bytes).await?;
+        self.stage(&writer, None, bytes).await?;
         let place = Arc::clone(self);
-        let put = writer.call(move || place.put(&staged)).await?;
-        self.or_remove(&writer, put).await
+        let put = writer.call(move || place.put()).await?;
+        self.or_discard(&writer, put).await
     }
 
     /// Reads what lies here with the rights of the directory's owner.
@@ -239,13 +237,13 @@ impl HbaFile {
     /// Takes away what lies here.
     pub(in crate::setup) async fn remove(self: &Arc<HbaFile>) -> Result<(), TighteningError> {
         let (writer, place) = (self.writer().await?, Arc::clone(self));
-        writer.call(move || place.unlink(&place.name)).await?
+        Ok(writer.call(move || place.slot.remove()).await??)
     }
 
     /// A thread with the rights of the directory's owner, in the directory alone. The descriptor's
     /// name in `/proc` leads there whatever became of the path.
     async fn writer(&self) -> Result<Worker, TighteningError> {
-        let directory = format!("/proc/self/fd/{}", self.directory.as_raw_fd()).into();
+        let directory = format!("/proc/self/fd/{}", self.slot.directory().as_raw_fd()).into();
         let rights = Rights::Writer {
             owner: self.owner,
             write: [directory].into(),
@@ -254,84 +252,48 @@ impl HbaFile {
         Ok(Worker::start("writer", move || rights).await?)
     }
 
-    /// Writes a file beside this place, durably; gives its name. It is the directory's owner's
-    /// alone until it is given its attributes.
+    /// Writes a file beside this place, durably. It is the directory's owner's alone until it is given its attributes.
     async fn stage(
         self: &Arc<HbaFile>,
         writer: &Worker,
         attributes: Option<&Attributes>,
         bytes: Vec<u8>,
-    ) -> Result<OsString, TighteningError> {
-        let staged = staging_name(&self.name);
-        let (place, name) = (Arc::clone(self), staged.clone());
-        let file = writer.call(move || place.make(&name)).await??;
+    ) -> Result<(), TighteningError> {
+        let place = Arc::clone(self);
+        let file = writer.call(move || place.slot.create_beside()).await??;
         // Here, since the writer may give nothing away.
-        let given = attributes.map_or(Ok(()), |attributes| attributes.give(&file));
-        let written = match given {
+        let done = match attributes.map_or(Ok(()), |attributes| attributes.give(&file)) {
             Ok(()) => {
-                writer
-                    .call(move || {
-                        let mut file = std::fs::File::from(file);
-                        file.write_all(&bytes).and_then(|()| file.sync_all())
-                    })
-                    .await?
+                let place = Arc::clone(self);
+                let written = writer.call(move || place.slot.write_beside(file, &bytes));
+                written.await?
             }
-            Err(error) => Err(error.into()),
+            Err(error) => {
+                let action = "give the new file beside it the owner, mode and label of the old one";
+                Err(self.slot.failed(action)(error))
+            }
         };
-        let action = match given {
-            Ok(()) => "write the new file beside it",
-            Err(_) => "give the new file beside it the owner, mode and label of the old one",
-        };
-        let done = written
-            .map_err(errno)
-            .map_err(TighteningError::files(&self.path, action));
-        self.or_remove(writer, done).await.map(|()| staged)
+        let done = done.map_err(TighteningError::from);
+        self.or_discard(writer, done).await
     }
 
     /// Takes the new file away where it did not get into its place.
-    async fn or_remove(
+    async fn or_discard(
         self: &Arc<HbaFile>,
         writer: &Worker,
         done: Result<(), TighteningError>,
     ) -> Result<(), TighteningError> {
         if done.is_err() {
             let place = Arc::clone(self);
-            let removed = writer.call(move || place.unlink(&staging_name(&place.name)));
             // The first error is the one to tell; what stays behind is removed next time.
-            let _second = removed.await;
+            let _second = writer.call(move || place.slot.discard()).await;
         }
         done
     }
 
-    fn make(&self, name: &OsStr) -> Result<OwnedFd, TighteningError> {
-        // A crashed run may have left one.
-        self.unlink(name)?;
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let flags = flags | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.directory, name, flags, Mode::from_raw_mode(0o600)).map_err(
-            TighteningError::files(&self.path, "create the new file beside it"),
-        )
-    }
-
-    fn put(&self, staged: &OsStr) -> Result<(), TighteningError> {
-        let fail = |action| TighteningError::files(&self.path, action);
-        rustix::fs::renameat(&self.directory, staged, &self.directory, &self.name)
-            .map_err(fail("put the new file in its place"))?;
-        // The descriptor that only leads there cannot be synced.
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.directory, ".", flags, Mode::empty())
-            .and_then(rustix::fs::fsync)
-            .map_err(fail("make its directory durable"))
-    }
-
-    fn unlink(&self, name: &OsStr) -> Result<(), TighteningError> {
-        match rustix::fs::unlinkat(&self.directory, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => Ok(()),
-            Err(error) => Err(TighteningError::files(
-                &self.path,
-                "remove the file beside it",
-            )(error)),
-        }
+    fn put(&self) -> Result<(), TighteningError> {
+        self.slot.commit()?;
+        Ok(self.slot.sync_directory()?)
     }
 }
 

@@ -198,10 +198,7 @@ fn a_program_that_others_could_have_put_there_is_not_run_and_named() {
         let told = stage.pgcertd(&["check"]);
         let said = in_one_line(&told);
         println!("{}", told.stdout());
-        assert!(
-            said.contains("could have put another program there"),
-            "{said}"
-        );
+        assert!(said.contains("could have replaced the program"), "{said}");
         assert_eq!(told.code(), 1);
     }
     assert_eq!(own.users(), Vec::<String>::new());

@@ -94,7 +94,7 @@ fn a_file_that_a_poolers_container_mounts_by_itself_is_refused_until_its_directo
     let remedy = [
         "as a single file",
         file.as_str(),
-        "mount its directory there instead, have client_tls_cert_file and client_tls_key_file",
+        "mount its directory there instead, set client_tls_cert_file and client_tls_key_file",
     ];
     says(ground.found(&config, "single_file"), "problem", &remedy);
 

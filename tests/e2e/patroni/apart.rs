@@ -25,7 +25,7 @@ fn a_file_that_patroni_sees_by_itself_is_refused_until_it_names_the_one_in_its_d
     let remedy = [
         "as a single file",
         place.to_str().unwrap(),
-        "mount its directory there instead, have restapi.certfile and restapi.keyfile",
+        "mount its directory there instead, set restapi.certfile and restapi.keyfile",
     ];
     weighs(stage.checked("single_file"), "problem", &remedy);
 

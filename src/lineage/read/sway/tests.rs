@@ -11,7 +11,9 @@ use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use tempfile::TempDir;
 
 use super::*;
+use crate::bundle::TrustFiles;
 use crate::lineage::read::{FileNames, ReadError, Reading, Spec, read};
+use crate::skipped::Skipped;
 
 const ALICE: u32 = 70_001;
 const BOB: u32 = 70_002;
@@ -23,7 +25,7 @@ struct World(TempDir);
 impl World {
     fn new() -> Option<World> {
         if !crate::host::privilege::is_root() {
-            eprintln!("skipped: only root can give files away");
+            Skipped::because("only root gives files away").count();
             return None;
         }
         let world = World(TempDir::new().unwrap());
@@ -76,8 +78,7 @@ impl World {
             name: "a".into(),
             candidates: vec![self.at(directory)],
             files: Some(FileNames { chain, key }),
-            ca: None,
-            crl: None,
+            trust_files: TrustFiles::default(),
         };
         read(&spec, None, users)
     }
@@ -322,8 +323,7 @@ fn an_access_control_list_leaves_the_owner_alone() {
     let flags = rustix::fs::XattrFlags::empty();
     let name = "system.posix_acl_access";
     if rustix::fs::setxattr(world.at("open"), name, &list, flags).is_err() {
-        eprintln!("skipped: this file system has no access control lists");
-        return;
+        return Skipped::because("this file system has no access control lists").count();
     }
     refusal(world.reading(&Users::default()));
 }
@@ -340,8 +340,10 @@ fn a_companion_is_judged_as_the_key_is() {
             chain: "key".into(),
             key: "key".into(),
         }),
-        ca: Some(ca),
-        crl: None,
+        trust_files: TrustFiles {
+            ca: Some(ca),
+            crl: None,
+        },
     };
     let users = Users::default();
     for ca in ["ca".into(), world.at("a/ca")] {
