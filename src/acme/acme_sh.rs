@@ -40,7 +40,8 @@ fn configurations(tree: &Tree, directory: &Path) -> Result<Vec<PathBuf>, Unread>
     let domain = named.map(|name| name.trim_end_matches("_ecc").to_owned());
     let files = tree.list(directory)?.into_iter();
     let own = |file: &PathBuf| {
-        file.extension().is_some_and(|name| name == "conf")
+        file.extension()
+            .is_some_and(|extension| extension == "conf")
             && file
                 .file_stem()
                 .map(|name| name.to_string_lossy().into_owned())

@@ -54,7 +54,10 @@ pub(super) fn left_alone(conf: &str) -> Option<&str> {
 pub(super) fn hooks(tree: &Tree, home: &Path, contents: &mut AreaContents) {
     let confs = contents.or_note(tree.list(&home.join("renewal")));
     for file in confs {
-        if file.extension().is_some_and(|name| name == "conf") {
+        if file
+            .extension()
+            .is_some_and(|extension| extension == "conf")
+        {
             let name = file.file_stem().map(|name| home.join("live").join(name));
             settings(tree, &file, name.as_deref(), contents);
         }
@@ -146,7 +149,7 @@ fn hooks_in(text: &str) -> Vec<(&str, String)> {
         // ConfigObj uses triple quotes for a value of several lines, or with both kinds of quotes.
         if let Some(open) = ["'''", "\"\"\""]
             .into_iter()
-            .find(|name| value.starts_with(name))
+            .find(|quotes| value.starts_with(quotes))
         {
             while !value[3..].contains(open) {
                 let Some(more) = lines.next() else { break };

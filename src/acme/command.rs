@@ -85,7 +85,7 @@ impl Simple {
 
     /// The arguments that are not options.
     pub(super) fn operands(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.arguments().filter(|text| !text.starts_with('-'))
+        self.arguments().filter(|word| !word.starts_with('-'))
     }
 }
 

@@ -53,7 +53,7 @@ pub(super) fn all(tree: &Tree, contents: &mut AreaContents) -> Vec<Crontab> {
         let form = user
             .as_ref()
             .map_or(CrontabForm::System, |_| CrontabForm::Users);
-        let lines = text.lines().filter_map(|text| line(text, form)).collect();
+        let lines = text.lines().filter_map(|row| line(row, form)).collect();
         crontabs.push(Crontab { file, user, lines });
     }
     crontabs

@@ -64,8 +64,9 @@ fn is_legos(tree: &Tree, directory: &Path) -> Result<bool, Unread> {
         return Ok(false);
     }
     let files = tree.list(directory)?;
-    let mut resources = files
-        .iter()
-        .filter(|file| file.extension().is_some_and(|name| name == "json"));
+    let mut resources = files.iter().filter(|file| {
+        file.extension()
+            .is_some_and(|extension| extension == "json")
+    });
     Ok(resources.any(|file| files.contains(&file.with_extension("crt"))))
 }

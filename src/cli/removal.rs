@@ -207,8 +207,8 @@ fn configured_in(home: PathBuf, server: &Server) -> Vec<PathBuf> {
     let arguments = server
         .postmaster()
         .map(|postmaster| postmaster.arguments.as_slice());
-    let named = arguments.unwrap_or_default().iter().filter_map(|name| {
-        let (_, file) = name.to_str()?.split_once("config_file=")?;
+    let named = arguments.unwrap_or_default().iter().filter_map(|argument| {
+        let (_, file) = argument.to_str()?.split_once("config_file=")?;
         Path::new(file).is_absolute().then(|| PathBuf::from(file))
     });
     [home].into_iter().chain(named).collect()

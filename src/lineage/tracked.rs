@@ -368,7 +368,7 @@ impl From<&crate::config::InstanceConfig> for Spec {
             }),
             trust_files: instance
                 .trust_files()
-                .map(|found| Some(found?.source.clone())),
+                .map(|file| Some(file?.source.clone())),
         }
     }
 }

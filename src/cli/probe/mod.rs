@@ -270,7 +270,10 @@ fn unanswered(address: &Address, seen: &[ProbeAnswer]) -> Failure {
     match sentences.as_slice() {
         [only] => Failure::problem(only),
         many => {
-            let lines: Vec<String> = many.iter().map(|text| format!("  {text}")).collect();
+            let lines: Vec<String> = many
+                .iter()
+                .map(|sentence| format!("  {sentence}"))
+                .collect();
             let first = format!("no answer from any address of {address}:");
             Failure::problem(&first).with_lines(&lines)
         }
