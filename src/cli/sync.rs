@@ -194,7 +194,7 @@ fn left_undone(
     let file = instance.cert_file.display();
     let (lineage, kind) = (&instance.lineage.name, instance.kind().name());
     let what = told.map_or_else(
-        || format!("{kind} is down, and {file} doesn't have what lineage {lineage} holds"),
+        || format!("{kind} is down, and {file} does not have what lineage {lineage} holds"),
         |told| told.to_string(),
     );
     let fix = format!("if no daemon is running, start {kind} and run `{command}`");

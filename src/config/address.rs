@@ -7,13 +7,12 @@ use std::str::FromStr;
 use rustls::pki_types::ServerName;
 use thiserror::Error;
 
-/// The port that PostgreSQL has unless told otherwise.
+/// PostgreSQL's default port.
 const DEFAULT_PORT: u16 = 5432;
 
 /// A host and a port, as in `127.0.0.1:5432`, `[::1]:5432` or `db.example.com:5432`.
 ///
-/// A host alone has port 5432. An IPv6 address is written with brackets where a port follows it, and shown
-/// with them always.
+/// Without a port, it is 5432. An IPv6 address needs brackets if a port follows it, and is always shown with them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// An IP address without brackets, or a host name.
@@ -22,7 +21,7 @@ pub struct Address {
     pub port: u16,
 }
 
-/// Why a text is no [`Address`].
+/// Why a text is not an [`Address`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum AddressError {
     /// The host is neither an IP address nor a host name.
@@ -31,8 +30,8 @@ pub enum AddressError {
     /// The port is not a number from 1 to 65535.
     #[error("the port is not a number from 1 to 65535")]
     Port,
-    /// A path was given, as of a Unix socket, over which PostgreSQL does not speak TLS.
-    #[error("it is a path, and PostgreSQL speaks no TLS over Unix sockets")]
+    /// It is a path, such as that of a Unix socket, over which PostgreSQL does not speak TLS.
+    #[error("it is a path, and PostgreSQL doesn't speak TLS over Unix sockets")]
     Socket,
 }
 
@@ -106,7 +105,7 @@ fn parts(text: &str) -> Result<(&str, Option<&str>), AddressError> {
     })
 }
 
-/// A port in digits alone: `u16` itself would take a plus sign as well.
+/// A port, in digits: `u16` itself would accept a plus sign as well.
 fn number(port: &str) -> Option<u16> {
     let digits = port.bytes().all(|byte| byte.is_ascii_digit());
     port.parse().ok().filter(|&port| digits && port != 0)

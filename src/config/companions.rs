@@ -1,88 +1,71 @@
-//! The CA and CRL files of an instance, as written: which kind has them, and which goes without which.
+//! The CA and CRL files of an instance: which kind of server can have them, and which keys need each other.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use super::document::At;
 use super::error::ConfigError;
-use super::layers::Layers;
-use super::values::{source, target};
-use super::written::{Key, Keys};
-use super::{Companion, DEFAULT_CA_TARGET, DEFAULT_CRL_TARGET, ServerKind};
+use super::keys::WrittenInstance;
+use super::table::Keys;
+use super::values::FilePath;
+use super::{Companion, ServerKind};
 
-/// CA and CRL file, whose targets are in `state` by default. Nothing can be checked of a CRL without
-/// the CAs that made it.
+/// The CA and the CRL file; their default targets are in `state`. A CRL cannot be checked without the CAs that issued
+/// it.
 pub(super) fn companions(
-    layers: Layers<'_>,
+    keys: &Keys<'_, WrittenInstance>,
     kind: ServerKind,
     state: &Path,
 ) -> Result<(Option<Companion>, Option<Companion>), ConfigError> {
-    of_postgres_alone(layers, kind)?;
-    let ca = companion(
-        layers,
-        [|keys| &keys.ca_source, |keys| &keys.ca_file],
-        ["ca_file", "ca_source"],
-        state.join(DEFAULT_CA_TARGET),
-    )?;
-    let crl = companion(
-        layers,
-        [|keys| &keys.crl_source, |keys| &keys.crl_file],
-        ["crl_file", "crl_source"],
-        state.join(DEFAULT_CRL_TARGET),
-    )?;
-    match layers.find(|keys| &keys.crl_source) {
-        Some(written) if ca.is_none() => Err(written.refuse(
+    only_for_postgres(keys, kind)?;
+    for (source, target) in [("ca_source", "ca_file"), ("crl_source", "crl_file")] {
+        // A target in the defaults may go unused.
+        if let (None, Some(unused)) = (keys.location(source), keys.own().location(target)) {
+            return Err(unused.refuse(
+                &format!("`{target}` is not used"),
+                &format!("expected {source} with it, where the file comes from"),
+            ));
+        }
+    }
+    if let (None, Some(crl)) = (keys.location("ca_source"), keys.location("crl_source")) {
+        return Err(crl.refuse(
             "`crl_source` without `ca_source`",
             "expected ca_source with it, the CA file that the CRL is checked against",
-        )),
-        _ => Ok((ca, crl)),
+        ));
     }
+    let target = |file: Option<At<'_, FilePath>>, default| {
+        file.map_or_else(|| state.join(default), |path| path.resolved())
+    };
+    let ca = keys.ca_source().map(|source| Companion {
+        source: source.value.0.clone(),
+        file: target(keys.ca_file(), "ca.pem"),
+    });
+    let crl = keys.crl_source().map(|source| Companion {
+        source: source.value.0.clone(),
+        file: target(keys.crl_file(), "crl.pem"),
+    });
+    Ok((ca, crl))
 }
 
-/// The CA file of another kind is its administrator's, whichever of the keys asks for one: a PgBouncer
-/// names no CA when it asks its clients for certificates, so that no look proves which file it has
-/// loaded, and neither it nor Patroni takes a CRL.
-fn of_postgres_alone(layers: Layers<'_>, kind: ServerKind) -> Result<(), ConfigError> {
+/// Only Postgres can have CA and CRL files. PgBouncer names no CA when it asks its clients for certificates, so nothing
+/// proves which file it has loaded, and neither it nor Patroni supports a CRL.
+fn only_for_postgres(
+    keys: &Keys<'_, WrittenInstance>,
+    kind: ServerKind,
+) -> Result<(), ConfigError> {
     let setting = match kind {
         ServerKind::Postgres => return Ok(()),
         ServerKind::PgBouncer => "client_tls_ca_file",
         ServerKind::Patroni => "restapi.cafile",
     };
-    let keys = [
-        ("ca_source", layers.find(|keys| &keys.ca_source)),
-        ("crl_source", layers.find(|keys| &keys.crl_source)),
-        ("ca_file", layers.find(|keys| &keys.ca_file)),
-        ("crl_file", layers.find(|keys| &keys.crl_file)),
-    ];
-    match keys.into_iter().find_map(|(key, at)| Some((key, at?))) {
+    match keys.first_of(&["ca_source", "crl_source", "ca_file", "crl_file"]) {
         None => Ok(()),
-        Some((key, written)) => Err(written.refuse(
-            &format!("`{key}` is for kind = \"postgres\" alone"),
+        Some((key, location)) => Err(location.refuse(
+            &format!("`{key}` is only for kind = \"postgres\""),
             &format!(
-                "expected none for {name}: keep the file that {setting} names by other means, and reload {name} after \
-                 that",
+                "expected none for {name}: manage the file that {setting} names by other means, and reload {name} \
+                 after each change",
                 name = kind.name()
             ),
         )),
-    }
-}
-
-/// One of the two. A target that its own table gives no source is refused; one from the defaults
-/// may go unused.
-fn companion(
-    layers: Layers<'_>,
-    [from, to]: [fn(&Keys) -> &Key<String>; 2],
-    [target_key, source_key]: [&str; 2],
-    default: PathBuf,
-) -> Result<Option<Companion>, ConfigError> {
-    let file = layers.read(to, None, |at| target(at).map(Some))?;
-    match (layers.find(from), layers.own.find(to)) {
-        (Some(written), _) => Ok(Some(Companion {
-            source: source(&written)?,
-            file: file.unwrap_or(default),
-        })),
-        (None, Some(unused)) => Err(unused.refuse(
-            &format!("`{target_key}` is not used"),
-            &format!("expected {source_key} with it, where the file comes from"),
-        )),
-        (None, None) => Ok(None),
     }
 }

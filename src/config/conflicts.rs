@@ -1,25 +1,25 @@
-//! What only shows when all instances are known: two of them in each other's way, or a file that pgcertd must
-//! not write.
+//! What only shows once all instances are known: two instances that conflict, or a file that pgcertd must not write.
 //!
-//! What is written counts alone, so that most of this concerns instances with mode "manage": the others may
-//! well serve a file out of the lineage itself.
+//! Most of this only concerns instances with mode "manage", since pgcertd writes no files for the others: those may serve
+//! a lineage's own files.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use super::document::At;
+use super::document::Location;
 use super::error::ConfigError;
-use super::layers::Checked;
+use super::keys::WrittenInstance;
 use super::paths::{LinkPolicy, Real, Twin};
+use super::table::Keys;
 use super::{InstanceConfig, Mode};
 
-/// Debian's self-signed pair for every service of a host, from the package ssl-cert.
+/// Debian's self-signed certificate and key for all services on a host, from the package ssl-cert.
 pub(crate) const SHARED: [&str; 2] = [
     "/etc/ssl/certs/ssl-cert-snakeoil.pem",
     "/etc/ssl/private/ssl-cert-snakeoil.key",
 ];
 
-/// What pgcertd itself keeps beside the default target.
+/// Files that pgcertd itself keeps next to the default target.
 const KEPT: [&str; 8] = [
     "previous.pem",
     "previous-ca.pem",
@@ -31,36 +31,55 @@ const KEPT: [&str; 8] = [
     "proven",
 ];
 
-/// A file of an instance, and the value to point at: its own, or where it is a default, the instance's name.
+/// An instance, and the locations of its values.
+pub(super) struct CheckedInstance<'a> {
+    pub(super) instance: InstanceConfig,
+    pub(super) keys: Keys<'a, WrittenInstance>,
+    pub(super) name: Location<'a>,
+    /// The location of `data_directory` or `config_file`.
+    pub(super) home: Location<'a>,
+}
+
+/// A file of an instance, and the value to point at: the path, or the instance's name if the path is a default.
 struct ClaimedFile<'a> {
     key: &'static str,
     path: &'a Path,
     twin: Twin,
-    at: &'a At<'a, String>,
+    at: Location<'a>,
     written: bool,
 }
 
-/// The first conflict, if there is one.
+/// What pgcertd must not overwrite.
+struct OffLimits {
+    state_directory: Twin,
+    shared: [Twin; 2],
+    /// Where certificates come from: what it is, for people, and its path.
+    sources: Vec<(String, Twin)>,
+    links: LinkPolicy,
+}
+
+/// Returns the first conflict as an error.
 pub(super) fn refuse(
-    checked: &[Checked<'_>],
+    checked: &[CheckedInstance<'_>],
     watched: &[PathBuf],
     state_directory: &Path,
 ) -> Result<(), ConfigError> {
     one_name_each(checked)?;
     let real = look(checked, watched, state_directory);
     one_home_each(checked, &real)?;
-    let sources = sources(checked, watched, &real);
-    let links = LinkPolicy::from_lineages(lineages(checked), watched);
-    let state_directory = real.directory(state_directory);
+    let off_limits = OffLimits {
+        state_directory: real.directory(state_directory),
+        shared: SHARED.map(|path| real.target(Path::new(path))),
+        sources: sources(checked, watched, &real),
+        links: LinkPolicy::from_lineages(lineages(checked), watched),
+    };
     for one in checked {
         let targets = targets(one, &real);
         one_path_for_one_file(&targets)?;
         for target in targets {
-            not_kept(&target, &state_directory)?;
-            if one.instance.mode == Mode::Manage {
-                not_shared(&target, &real)?;
-                outside_sources(&target, &sources)?;
-                outside_links(&target, &links)?;
+            let objection = objection(&target, one.instance.mode, &off_limits);
+            if let Some((message, note)) = objection {
+                return Err(target.at.refuse(&message, note));
             }
         }
     }
@@ -68,57 +87,54 @@ pub(super) fn refuse(
 }
 
 /// Asks the file system about all paths at once.
-fn look(checked: &[Checked<'_>], watched: &[PathBuf], state_directory: &Path) -> Real {
+fn look(checked: &[CheckedInstance<'_>], watched: &[PathBuf], state_directory: &Path) -> Real {
     let instances = || checked.iter().map(|one| &one.instance);
-    let directories = instances()
-        .flat_map(|instance| {
-            let candidates = instance.lineage.candidates.iter().map(PathBuf::as_path);
-            candidates.chain(instance.data_directory())
-        })
-        .chain(watched.iter().map(PathBuf::as_path))
-        .chain([state_directory]);
     let archives = archives(checked, watched);
-    let directories = directories.chain(archives.iter().map(PathBuf::as_path));
-    let files = instances().flat_map(|instance| {
-        let own_config = instance.data_directory().is_none().then(|| instance.home());
-        instance
-            .targets()
-            .chain(own_config)
-            .chain(sources_elsewhere(instance))
-    });
-    Real::from_directories(directories, files.chain(SHARED.map(Path::new)))
+    let directories = lineages(checked)
+        .chain(instances().filter_map(InstanceConfig::data_directory))
+        .chain(watched.iter().chain(&archives).map(PathBuf::as_path))
+        .chain([state_directory]);
+    let own_configs = instances().filter(|instance| instance.data_directory().is_none());
+    let files = instances()
+        .flat_map(|instance| instance.targets().chain(sources_elsewhere(instance)))
+        .chain(own_configs.map(InstanceConfig::home))
+        .chain(SHARED.map(Path::new));
+    Real::from_directories(directories, files)
 }
 
 /// Where the lineages may be.
-fn lineages<'a>(checked: &'a [Checked<'_>]) -> impl Iterator<Item = &'a Path> {
+fn lineages<'a>(checked: &'a [CheckedInstance<'_>]) -> impl Iterator<Item = &'a Path> {
     let candidates = checked
         .iter()
         .flat_map(|one| &one.instance.lineage.candidates);
     candidates.map(PathBuf::as_path)
 }
 
-/// Where certbot keeps every generation of what it links in a directory `live`, which this process may not be able to see.
-fn archives(checked: &[Checked<'_>], watched: &[PathBuf]) -> Vec<PathBuf> {
+/// Where certbot keeps every generation of what it links to in a directory `live`. This process may not be able to see it.
+fn archives(checked: &[CheckedInstance<'_>], watched: &[PathBuf]) -> Vec<PathBuf> {
     let parents = lineages(checked).filter_map(Path::parent);
     let directories = watched.iter().map(PathBuf::as_path).chain(parents);
     let live = directories.filter(|directory| directory.file_name() == Some("live".as_ref()));
     live.map(|live| live.with_file_name("archive")).collect()
 }
 
-fn one_name_each(checked: &[Checked<'_>]) -> Result<(), ConfigError> {
+fn one_name_each(checked: &[CheckedInstance<'_>]) -> Result<(), ConfigError> {
     for (first, second) in pairs(checked) {
         if first.instance.name == second.instance.name {
-            let message = format!("another instance has this name, {}", first.name.place());
-            let note = "expected a name of its own for each instance";
+            let message = format!(
+                "another instance already has this name, {}",
+                first.name.line()
+            );
+            let note = "expected a different name for each instance";
             return Err(second.name.refuse(&message, note));
         }
     }
     Ok(())
 }
 
-/// A data directory has one server, and so has the file that a server is started with; PostgreSQL 19 may have a
-/// certificate a name, which are an instance each.
-fn one_home_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError> {
+/// A data directory belongs to one server, and so does the file that a server is started with. PostgreSQL 19 can have one
+/// certificate per name; each is then an instance of its own.
+fn one_home_each(checked: &[CheckedInstance<'_>], real: &Real) -> Result<(), ConfigError> {
     let twin = |instance: &InstanceConfig| match instance.data_directory() {
         Some(directory) => real.directory(directory),
         None => real.target(instance.home()),
@@ -134,24 +150,28 @@ fn one_home_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError
         let (what, or) = match second.instance.data_directory() {
             Some(_) => (
                 "data directory",
-                ", or the same path with files and server_names of its own for each: a certificate a name, as \
-                 PostgreSQL 19 has it with ssl_sni",
+                ", or the same path with separate files and server_names for each: one certificate per name, as \
+                 PostgreSQL 19 supports with ssl_sni",
             ),
             None => ("config_file", ""),
         };
         let message = format!(
-            "the instance {} has this {what}, {}",
+            "the instance {} already has this {what}, {}",
             first.instance.name,
-            first.home.place()
+            first.home.line()
         );
-        let note = format!("expected a {what} of its own for each instance{or}");
+        let note = format!("expected a different {what} for each instance{or}");
         return Err(second.home.refuse(&message, &note));
     }
     Ok(())
 }
 
-/// Whether both are names of one server, each with files of its own.
-fn are_apart_by_name(first: &Checked<'_>, second: &Checked<'_>, real: &Real) -> bool {
+/// Whether both are certificates of one server, with separate names and files.
+fn are_apart_by_name(
+    first: &CheckedInstance<'_>,
+    second: &CheckedInstance<'_>,
+    real: &Real,
+) -> bool {
     let (one, other) = (&first.instance, &second.instance);
     let names = |instance: &InstanceConfig| -> BTreeSet<String> {
         let names = instance.server_names.iter();
@@ -167,7 +187,7 @@ fn are_apart_by_name(first: &Checked<'_>, second: &Checked<'_>, real: &Real) -> 
             .iter()
             .any(|claimed_file| claimed_file.twin.same(&file.twin))
     };
-    // By one path, whoever works on one of them holds the other off.
+    // The same path, so that they share a lock.
     one.data_directory()
         .is_some_and(|path| Some(path) == other.data_directory())
         && has_names
@@ -175,7 +195,7 @@ fn are_apart_by_name(first: &Checked<'_>, second: &Checked<'_>, real: &Real) -> 
         && !targets(first, real).iter().any(is_shared)
 }
 
-/// One file by two paths would be written as two, and the key would take the place of the chain.
+/// One file with two paths would be written twice, and the key would replace the chain.
 fn one_path_for_one_file(targets: &[ClaimedFile<'_>]) -> Result<(), ConfigError> {
     for (first, second) in pairs(targets) {
         if !first.twin.same(&second.twin) {
@@ -193,109 +213,94 @@ fn one_path_for_one_file(targets: &[ClaimedFile<'_>]) -> Result<(), ConfigError>
             first.path.display()
         );
         let note = match second.key {
-            "key_file" => "expected one path in both for one file, or two files",
-            _ => "expected a file of its own for each",
+            "key_file" => "expected the same path in both, or two different files",
+            _ => "expected a different file for each",
         };
         return Err(second.at.refuse(&message, note));
     }
     Ok(())
 }
 
-/// The previous bundle and the operator's hold are written beside the default target.
-fn not_kept(target: &ClaimedFile<'_>, state_directory: &Twin) -> Result<(), ConfigError> {
-    let name = target.path.file_name().unwrap_or_default();
-    if KEPT.iter().any(|kept| name == *kept) && target.twin.inside(state_directory) {
-        let message = format!(
-            "`{}` is {}, where pgcertd keeps something else",
-            target.key,
-            target.path.display()
-        );
-        let note = "expected another file, such as server.pem beside it, the default of cert_file";
-        return Err(target.at.refuse(&message, note));
-    }
-    Ok(())
-}
-
-fn not_shared(target: &ClaimedFile<'_>, real: &Real) -> Result<(), ConfigError> {
-    if SHARED
-        .iter()
-        .any(|shared| target.twin.same(&real.target(Path::new(shared))))
-    {
-        let message = format!(
-            "{} is shared by the services of this host",
-            target.path.display()
-        );
-        let note = "expected a file of the instance's own, and ssl_cert_file and ssl_key_file in \
-                    postgresql.conf that name it";
-        return Err(target.at.refuse(&message, note));
-    }
-    Ok(())
-}
-
-/// What an installed file may not lie in: words for it, and its path.
-fn sources(checked: &[Checked<'_>], watched: &[PathBuf], real: &Real) -> Vec<(String, Twin)> {
-    let words = |what: &str, path: &Path| format!("{what} {}", path.display());
+/// See [`OffLimits::sources`].
+fn sources(
+    checked: &[CheckedInstance<'_>],
+    watched: &[PathBuf],
+    real: &Real,
+) -> Vec<(String, Twin)> {
     let archives = archives(checked, watched);
-    let archives = archives
-        .iter()
-        .map(|path| (words("certbot's archive", path), real.directory(path)));
     let watched = watched
         .iter()
-        .map(|path| (words("the watched directory", path), real.directory(path)));
-    let lineages = lineages(checked).map(|path| (words("the lineage", path), real.directory(path)));
+        .map(|path| ("the watched directory", path.as_path()));
+    let archives = archives
+        .iter()
+        .map(|path| ("certbot's archive", path.as_path()));
+    let directories = watched
+        .chain(lineages(checked).map(|path| ("the lineage", path)))
+        .chain(archives)
+        .map(|(what, path)| (format!("{what} {}", path.display()), real.directory(path)));
     let elsewhere = checked
         .iter()
-        .flat_map(|one| sources_elsewhere(&one.instance));
-    let elsewhere = elsewhere.map(|path| (words("a source,", path), real.target(path)));
-    watched
-        .chain(lineages)
-        .chain(archives)
-        .chain(elsewhere)
-        .collect()
+        .flat_map(|one| sources_elsewhere(&one.instance))
+        .map(|path| (format!("a source, {}", path.display()), real.target(path)));
+    directories.chain(elsewhere).collect()
 }
 
-/// The sources of CA and CRL files that lie outside the lineage.
+/// The sources of CA and CRL files outside the lineage.
 fn sources_elsewhere(instance: &InstanceConfig) -> impl Iterator<Item = &Path> {
     let both = [&instance.ca, &instance.crl].into_iter().flatten();
     both.map(|companion| companion.source.as_path())
         .filter(|path| path.is_absolute())
 }
 
-fn outside_sources(
+/// What is wrong with a target, if anything, and what to do.
+fn objection(
     target: &ClaimedFile<'_>,
-    sources: &[(String, Twin)],
-) -> Result<(), ConfigError> {
-    let Some((words, twin)) = sources.iter().find(|(_, twin)| target.twin.inside(twin)) else {
-        return Ok(());
-    };
-    let (key, path) = (target.key, target.path.display());
-    let message = if target.twin.same(twin) {
-        format!("`{key}` is {path}, which is {words}")
-    } else {
-        format!("`{key}` is {path}, inside {words}")
-    };
-    Err(target.at.refuse(&message, OUTSIDE))
-}
-
-/// What to do about a target that a lineage consists of.
-const OUTSIDE: &str = "expected a file outside of what certificates come from; with mode = \"reload\" or \
-                       \"observe\" pgcertd does not write it";
-
-/// A renewal that is written there would be the next one's source.
-fn outside_links(target: &ClaimedFile<'_>, links: &LinkPolicy) -> Result<(), ConfigError> {
-    if !links.lead_through(&target.twin) {
-        return Ok(());
+    mode: Mode,
+    off_limits: &OffLimits,
+) -> Option<(String, &'static str)> {
+    let (key, path, twin) = (target.key, target.path.display(), &target.twin);
+    let name = target.path.file_name().unwrap_or_default();
+    if KEPT.iter().any(|kept| name == *kept) && twin.inside(&off_limits.state_directory) {
+        return Some((
+            format!("`{key}` is {path}, which pgcertd uses for something else"),
+            "expected another file, such as server.pem beside it, the default of cert_file",
+        ));
     }
-    let message = format!(
-        "`{}` is {}, which is a file of a lineage: a link of the lineage leads there, or does so in another generation",
-        target.key,
-        target.path.display()
-    );
-    Err(target.at.refuse(&message, OUTSIDE))
+    if mode != Mode::Manage {
+        return None;
+    }
+    if off_limits.shared.iter().any(|shared| twin.same(shared)) {
+        return Some((
+            format!("{path} is shared by the services on this host"),
+            "expected a file that is only for this instance, named by ssl_cert_file and ssl_key_file in postgresql.conf",
+        ));
+    }
+    let where_it_is = if let Some((words, source)) = off_limits
+        .sources
+        .iter()
+        .find(|(_, source)| twin.inside(source))
+    {
+        let relation = if twin.same(source) {
+            "which is"
+        } else {
+            "inside"
+        };
+        format!("{relation} {words}")
+    } else if off_limits.links.lead_through(twin) {
+        // What is installed there would be the source of the next installation.
+        "which belongs to a lineage: one of its links leads to this file, or to another generation of it".into()
+    } else {
+        return None;
+    };
+    Some((
+        format!("`{key}` is {path}, {where_it_is}"),
+        "expected a file outside the directories that certificates come from; with mode = \"reload\" or \"observe\", pgcertd does not \
+         write it",
+    ))
 }
 
-/// Two that write one file would undo each other's deployments for ever.
-fn one_writer_each(checked: &[Checked<'_>], real: &Real) -> Result<(), ConfigError> {
+/// Two instances that write one file would overwrite each other's certificates forever.
+fn one_writer_each(checked: &[CheckedInstance<'_>], real: &Real) -> Result<(), ConfigError> {
     let writers: Vec<_> = checked
         .iter()
         .filter(|one| one.instance.mode == Mode::Manage)
@@ -319,55 +324,42 @@ fn overlap(
     one: &ClaimedFile<'_>,
     other: &ClaimedFile<'_>,
 ) -> ConfigError {
-    // The later value is at fault, unless it is a default that the earlier one reached into.
+    // Point at the later value, unless it is a default that the earlier one clashes with.
     let at = if other.written || !one.written {
-        other.at
+        &other.at
     } else {
-        one.at
+        &one.at
     };
     let [first, second] = instances.map(|instance| &instance.name);
     let path = other.path.display();
     let message = format!("the instances {first} and {second} both write {path}");
-    let note = "expected files of its own for each instance that pgcertd writes, since each would undo the \
-                other's; with mode = \"reload\" or \"observe\" it does not write";
+    let note = "expected separate files for each instance that pgcertd writes for, since each would overwrite the \
+                other's; with mode = \"reload\" or \"observe\", it does not write";
     at.refuse(&message, note)
 }
 
 /// The one to four files of an instance.
-fn targets<'a>(one: &'a Checked<'a>, real: &Real) -> Vec<ClaimedFile<'a>> {
-    let target = |key, path: &'a Path, at: Option<&'a At<'a, String>>| ClaimedFile {
-        key,
-        path,
-        twin: real.target(path),
-        at: at.unwrap_or(&one.name),
-        written: at.is_some(),
-    };
-    let instance = &one.instance;
-    let mut all = vec![target(
-        "cert_file",
-        &instance.cert_file,
-        one.cert_file.as_ref(),
-    )];
-    if !instance.single_file() {
-        all.push(target(
-            "key_file",
-            &instance.key_file,
-            one.key_file.as_ref(),
-        ));
-    }
-    if let Some(ca) = &instance.ca {
-        // Where the target is a default, its source is what brought it.
-        let at = one.ca.file.as_ref().or(one.ca.source.as_ref());
-        all.push(target("ca_file", &ca.file, at));
-    }
-    if let Some(crl) = &instance.crl {
-        let at = one.crl.file.as_ref().or(one.crl.source.as_ref());
-        all.push(target("crl_file", &crl.file, at));
-    }
-    all
+fn targets<'a>(one: &'a CheckedInstance<'a>, real: &Real) -> Vec<ClaimedFile<'a>> {
+    let targets = one.instance.targets_by_key();
+    let claimed = targets.map(|(key, path)| {
+        let written = one.keys.location(key).or_else(|| match key {
+            // A default target exists because of its source.
+            "ca_file" => one.keys.location("ca_source"),
+            "crl_file" => one.keys.location("crl_source"),
+            _ => None,
+        });
+        ClaimedFile {
+            key,
+            path,
+            twin: real.target(path),
+            written: written.is_some(),
+            at: written.unwrap_or_else(|| one.name.clone()),
+        }
+    });
+    claimed.collect()
 }
 
-/// Every two elements, the earlier one first.
+/// All pairs of elements, the earlier one first.
 fn pairs<T>(all: &[T]) -> impl Iterator<Item = (&T, &T)> {
     all.iter()
         .enumerate()

@@ -1,6 +1,6 @@
-//! One file of the configuration: its text, and values that know where in it they stand.
+//! One file of the configuration: its text, and values that know their location in it.
 //!
-//! What serde and the TOML parser say is put here into the words of the configuration: keys, tables and arrays.
+//! Errors of serde and of the TOML parser are translated here into the terms of a config: keys, tables and arrays.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -11,13 +11,12 @@ use serde::de::DeserializeOwned;
 use toml::Spanned;
 
 use super::error::{ConfigError, line_column};
-use super::expected;
 use super::paths;
 
-/// More than any configuration holds, in bytes; what is larger is not one.
+/// In bytes; nothing larger is a configuration.
 const LARGEST: u64 = 4 << 20;
 
-/// How much of a value a message quotes, in characters.
+/// How much of a value an error quotes, in characters.
 const LONGEST_QUOTE: usize = 60;
 
 /// A file that was read.
@@ -30,13 +29,18 @@ pub(super) struct TomlFile {
 /// A value, and where it was written.
 pub(super) struct At<'a, T> {
     pub(super) value: &'a T,
+    pub(super) location: Location<'a>,
+}
+
+/// Where a value was written.
+#[derive(Clone)]
+pub(super) struct Location<'a> {
     span: Range<usize>,
-    document: &'a TomlFile,
+    pub(super) document: &'a TomlFile,
 }
 
 impl TomlFile {
-    /// Reads a file; pipes will do, so that `--config /dev/stdin` works.
-    /// `missing` is what to do where there is no such file.
+    /// Reads a file, or a pipe, so that `--config /dev/stdin` works. `missing` is what to do if there is no such file.
     pub(super) fn read(file: &Path, missing: &str) -> Result<Self, ConfigError> {
         let mut bytes = Vec::new();
         File::open(file)
@@ -52,45 +56,81 @@ impl TomlFile {
             return Err(ConfigError::of_file(
                 file,
                 &message,
-                "expected a configuration, in TOML",
+                "expected a configuration in TOML",
             ));
         }
         let text = String::from_utf8(bytes).map_err(|error| not_text(file, &error))?;
-        let absolute = absolute(file)?;
-        let directory = absolute.parent().unwrap_or(Path::new("/")).to_owned();
-        Ok(Self {
-            file: file.to_owned(),
-            directory,
-            text,
-        })
+        Self::with_text(file, text)
     }
 
-    /// A file that is not written yet.
-    pub(super) fn written(file: &Path, text: &str) -> Result<Self, ConfigError> {
+    /// A file with this text; it need not exist yet.
+    pub(super) fn with_text(file: &Path, text: String) -> Result<Self, ConfigError> {
         let absolute = absolute(file)?;
         Ok(Self {
             file: file.to_owned(),
             directory: absolute.parent().unwrap_or(Path::new("/")).to_owned(),
-            text: text.to_owned(),
+            text,
         })
     }
 
-    /// The TOML of the file in a shape.
+    /// Parses the TOML.
     pub(super) fn parse<T: DeserializeOwned>(&self) -> Result<T, ConfigError> {
         toml::from_str(&self.text).map_err(|error| {
-            let (message, note) = in_our_words(error.message());
-            self.refuse(error.span().unwrap_or(0..0), &message, &note)
+            let location = self.at(error.span().unwrap_or(0..0));
+            let (message, note) = in_our_words(error.message(), &location.quoted());
+            location.refuse(&message, &note)
         })
     }
 
-    /// The absolute form of a path in this file.
-    pub(super) fn resolve(&self, written: &str) -> PathBuf {
+    /// The absolute form of a path that is written in this file.
+    pub(super) fn resolve(&self, written: impl AsRef<Path>) -> PathBuf {
         paths::normal(&self.directory.join(written))
     }
 
-    /// An error at a span of this file.
-    pub(super) fn refuse(&self, span: Range<usize>, message: &str, note: &str) -> ConfigError {
-        ConfigError::at(&self.file, &self.text, span, message, note)
+    pub(super) fn at(&self, span: Range<usize>) -> Location<'_> {
+        Location {
+            span,
+            document: self,
+        }
+    }
+}
+
+impl Location<'_> {
+    /// An error that points here.
+    pub(super) fn refuse(&self, message: &str, note: &str) -> ConfigError {
+        let document = self.document;
+        ConfigError::at(
+            &document.file,
+            &document.text,
+            self.span.clone(),
+            message,
+            note,
+        )
+    }
+
+    /// An error that quotes the value as it was written, says what is wrong with it, and points at it.
+    pub(super) fn refuse_value(&self, says: &str, note: &str) -> ConfigError {
+        self.refuse(&format!("{} {says}", self.quoted()), note)
+    }
+
+    /// The text here.
+    fn quoted(&self) -> String {
+        let written = self
+            .document
+            .text
+            .get(self.span.clone())
+            .unwrap_or_default();
+        let mut quoted: String = written.chars().take(LONGEST_QUOTE).collect();
+        if quoted.len() < written.len() {
+            quoted.push('…');
+        }
+        quoted
+    }
+
+    /// `FILE:LINE`, for an error about another value.
+    pub(super) fn line(&self) -> String {
+        let (line, _) = line_column(&self.document.text, self.span.start);
+        format!("{}:{line}", self.document.file.display())
     }
 }
 
@@ -98,51 +138,15 @@ impl<'a, T> At<'a, T> {
     pub(super) fn new(document: &'a TomlFile, written: &'a Spanned<T>) -> Self {
         Self {
             value: written.get_ref(),
-            span: written.span(),
-            document,
+            location: document.at(written.span()),
         }
-    }
-
-    /// An error that points at the value.
-    pub(super) fn refuse(&self, message: &str, note: &str) -> ConfigError {
-        self.document.refuse(self.span.clone(), message, note)
-    }
-
-    /// An error that quotes the value as it was written, says what is wrong with it, and points at it.
-    pub(super) fn refuse_value(&self, says: &str, note: &str) -> ConfigError {
-        let span = self.span.clone();
-        let written = self.document.text.get(span).unwrap_or_default();
-        let mut quoted: String = written.chars().take(LONGEST_QUOTE).collect();
-        if quoted.len() < written.len() {
-            quoted.push('…');
-        }
-        self.refuse(&format!("{quoted} {says}"), note)
-    }
-
-    /// A part of the value, written in the same file.
-    pub(super) fn part<V>(&self, written: &'a Spanned<V>) -> At<'a, V> {
-        At::new(self.document, written)
-    }
-
-    /// `FILE:LINE`, for an error at another value that mentions this one.
-    pub(super) fn place(&self) -> String {
-        let (line, _) = line_column(&self.document.text, self.span.start);
-        format!("{}:{line}", self.document.file.display())
     }
 }
 
-impl At<'_, String> {
-    /// A path that is part of the value, made absolute.
-    pub(super) fn resolved(&self, part: &Path) -> PathBuf {
-        paths::normal(&self.document.directory.join(part))
-    }
-
-    /// The value as a path: not empty, without the byte that ends a path for the kernel, made absolute.
-    pub(super) fn path(&self) -> Result<PathBuf, ConfigError> {
-        if self.value.is_empty() || self.value.contains('\0') {
-            return Err(self.refuse_value("is not a path", &format!("expected {}", expected::PATH)));
-        }
-        Ok(self.document.resolve(self.value))
+impl<T: AsRef<Path>> At<'_, T> {
+    /// The path, made absolute.
+    pub(super) fn resolved(&self) -> PathBuf {
+        self.location.document.resolve(self.value)
     }
 }
 
@@ -152,11 +156,11 @@ pub(super) fn absolute(file: &Path) -> Result<PathBuf, ConfigError> {
     Ok(paths::normal(&absolute))
 }
 
-/// The error of a file or directory that the system did not give.
+/// The error for a file or directory that could not be read.
 pub(super) fn unreadable(file: &Path, error: &io::Error) -> ConfigError {
     let note = match error.kind() {
         io::ErrorKind::PermissionDenied => {
-            "the user that runs pgcertd must be able to read it: mend its mode, or name another file with --config"
+            "the user that runs pgcertd must be able to read it: fix its permissions, or name another file with --config"
         }
         _ => "expected a readable file; --config names another",
     };
@@ -171,37 +175,35 @@ fn not_text(file: &Path, error: &std::string::FromUtf8Error) -> ConfigError {
         file,
         &text,
         start..start + 1,
-        "this is not UTF-8 text",
+        "this is not UTF-8",
         "expected UTF-8, as in every TOML file",
     )
 }
 
-/// What serde or the TOML parser says, as message and note.
-fn in_our_words(said: &str) -> (String, String) {
+/// An error of serde, of a value's type or of the TOML parser, as message and note. `quoted` is the text that it is about.
+fn in_our_words(said: &str, quoted: &str) -> (String, String) {
     let (problem, expected) = match said.rsplit_once(", expected ") {
         Some((problem, expected)) => (problem, Some(expected)),
         None => (said, None),
     };
-    let message = if let Some(key) = problem.strip_prefix("unknown field ") {
-        let note = format!("expected {}", keys(expected.unwrap_or_default()));
-        return (format!("unknown key {key}"), note);
-    } else if let Some(key) = problem.strip_prefix("missing field ") {
-        return (
-            format!("missing key {key}"),
-            format!("expected {key} here as well"),
-        );
+    let note = match expected {
+        Some("a sequence") => "an array, in [ ]",
+        Some(expected) => expected,
+        None if problem == "duplicate key" => "each key and table only once",
+        None => "TOML, see https://toml.io",
+    };
+    let (message, note) = if let Some(key) = problem.strip_prefix("unknown field ") {
+        (format!("unknown key {key}"), names(note))
+    } else if problem.starts_with("unknown variant ") {
+        (format!("unknown value {quoted}"), names(note))
+    } else if let Some(says) = problem.strip_prefix("invalid value: ") {
+        (format!("{quoted} {says}"), note.to_owned())
     } else if let Some(found) = problem.strip_prefix("invalid type: ") {
-        format!("wrong type: {}", toml_type(found))
+        (format!("wrong type: {}", toml_type(found)), note.to_owned())
     } else {
-        problem.to_owned()
+        (problem.to_owned(), note.to_owned())
     };
-    let note = match (expected, problem) {
-        (Some("a sequence"), _) => "expected an array, in [ ]".to_owned(),
-        (Some(expected), _) => format!("expected {expected}"),
-        (None, "duplicate key") => "expected every key and table once".to_owned(),
-        (None, _) => "expected TOML, see https://toml.io".to_owned(),
-    };
-    (message, note)
+    (message, format!("expected {note}"))
 }
 
 fn toml_type(found: &str) -> &str {
@@ -212,12 +214,12 @@ fn toml_type(found: &str) -> &str {
     }
 }
 
-/// serde's list of keys, "`a`", "`a` or `b`" or "one of `a`, `b`, `c`", without the quotes.
-fn keys(expected: &str) -> String {
+/// serde's list of keys or choices, "`a`", "`a` or `b`" or "one of `a`, `b`, `c`", without the quotes.
+fn names(expected: &str) -> String {
     let list = expected.strip_prefix("one of ").unwrap_or(expected);
     let list = list.replace("` or `", "`, `").replace('`', "");
     match list.as_str() {
-        // The only shape with this key alone is that of a fragment.
+        // Only a fragment has this key alone.
         "instance" => "[[instance]] alone: fragments only add instances".to_owned(),
         one if !one.contains(',') => one.to_owned(),
         many => format!("one of: {many}"),

@@ -1,13 +1,13 @@
 //! Durations as people write them: `"200ms"`, `"10m"`, `"1h 30m"`, `"2d"`.
 //!
-//! A day has 24 hours and a week seven days; months and years, which have no fixed length, are refused.
+//! A day has 24 hours and a week has seven days. Months and years are refused, since their length varies.
 
 use std::time::Duration;
 
 use jiff::{Span, SpanRelativeTo};
 use thiserror::Error;
 
-/// Why a text is no duration, to be said after the text.
+/// Why a text is not a duration, to be read after the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum DurationError {
     /// It has no unit, an unknown one, or one without a fixed length.
@@ -20,7 +20,7 @@ pub(super) enum DurationError {
 
 /// The duration that a text means.
 pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
-    // "1:30:00" is a duration to jiff, but one whose units must be guessed.
+    // jiff accepts "1:30:00", but its units must be guessed.
     if text.contains(':') {
         return Err(DurationError::Malformed);
     }
@@ -34,10 +34,10 @@ pub(super) fn parse(text: &str) -> Result<Duration, DurationError> {
         .ok_or(DurationError::Malformed)
 }
 
-/// A duration above zero, as an argument of a command.
+/// A duration longer than zero, as a command-line argument.
 ///
 /// # Errors
-/// What the text is instead, and what was expected.
+/// What is wrong with the text, and what was expected.
 pub(crate) fn positive(text: &str) -> Result<Duration, String> {
     let expected = super::expected::LONGER;
     match parse(text) {

@@ -1,8 +1,8 @@
 //! What is wrong with a configuration, drawn for the person who wrote it.
 //!
-//! Every error about a text has one look, whether TOML, a type or a meaning was at fault: place and message,
-//! the line, carets below the offending text, and what was expected. Characters that a terminal obeys or hides are drawn
-//! as spaces, so that a file cannot command the terminal and every caret stays below its character.
+//! All errors look the same, whether the TOML, a type or a value is wrong: location and message, the line, carets below
+//! the offending text, and what was expected. Characters that a terminal obeys or hides are drawn as spaces, so that a
+//! file cannot control the terminal and every caret is below its character.
 
 use std::fmt::Write as _;
 use std::ops::Range;
@@ -17,7 +17,7 @@ const WIDEST: usize = 120;
 
 /// Why a configuration was refused.
 ///
-/// Its `Display` is what a person reads on standard error, of several lines:
+/// Its `Display` is what a person reads on standard error:
 ///
 /// ```text
 /// /etc/pgcertd/pgcertd.toml:14:1: unknown key `debouce`
@@ -27,7 +27,7 @@ const WIDEST: usize = 120;
 ///   = expected one of: directories, debounce, settle_timeout, resync, poll
 /// ```
 ///
-/// It has no `source`: where the system refused to give the file, its reason is part of the message.
+/// It has no `source`: if a file could not be read, the reason is part of the message.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}", drawn(.0))]
 pub(crate) struct ConfigError(Box<KeyRefusal>);
@@ -47,7 +47,7 @@ struct SourceSpan {
     column: usize,
     /// The line itself, without control characters.
     text: String,
-    /// How many characters of the line offend; at least one.
+    /// How many characters to underline; at least one.
     width: usize,
 }
 
@@ -62,7 +62,7 @@ impl ConfigError {
         }))
     }
 
-    /// An error about a span of bytes in the text of the file.
+    /// An error about a span of bytes in the file's text.
     pub(super) fn at(
         file: &Path,
         text: &str,
@@ -78,14 +78,14 @@ impl ConfigError {
         }))
     }
 
-    /// The file at fault, which is the configuration or one of its fragments.
+    /// The file with the error: the configuration or one of its fragments.
     #[cfg(test)]
     pub(crate) fn file(&self) -> &Path {
         &self.0.file
     }
 
-    /// The line and the column of the offending text, both counted from one, the column in characters. None
-    /// where the file could not be read.
+    /// The line and the column of the offending text, from one; the column counts characters. None if the file could not
+    /// be read.
     #[cfg(test)]
     pub(crate) fn line_column(&self) -> Option<(usize, usize)> {
         self.0
@@ -94,7 +94,7 @@ impl ConfigError {
             .map(|place| (place.line, place.column))
     }
 
-    /// What is wrong, on one line, without the place.
+    /// What is wrong, on one line, without the location.
     pub(crate) fn message(&self) -> &str {
         &self.0.message
     }
@@ -105,7 +105,7 @@ impl ConfigError {
         &self.0.note
     }
 
-    /// Everything on one line, for JSON and the journal: place, message and note.
+    /// Everything on one line, for JSON and the journal: location, message and note.
     pub(crate) fn one_line(&self) -> String {
         let KeyRefusal { message, note, .. } = &*self.0;
         format!("{}: {message}: {note}", located(&self.0))
@@ -131,7 +131,7 @@ impl SourceSpan {
     }
 }
 
-/// The line and column of a byte in a text, both from one; the column counts characters.
+/// The line and column of a byte in a text, from one; the column counts characters.
 pub(super) fn line_column(text: &str, at: usize) -> (usize, usize) {
     let at = boundary(text, at);
     let line_start = start_of_line(text, at);
@@ -139,7 +139,7 @@ pub(super) fn line_column(text: &str, at: usize) -> (usize, usize) {
     (line, 1 + text[line_start..at].chars().count())
 }
 
-/// Where the line of a byte starts; behind a byte order mark in the first.
+/// Where the line of a byte starts; in the first line, after a byte order mark.
 fn start_of_line(text: &str, at: usize) -> usize {
     let first = if text.starts_with('\u{feff}') {
         '\u{feff}'.len_utf8()
@@ -151,7 +151,7 @@ fn start_of_line(text: &str, at: usize) -> usize {
         .map_or(first.min(at), |newline| newline + 1)
 }
 
-/// The nearest boundary of a character at or before a byte.
+/// The nearest character boundary at or before a byte.
 fn boundary(text: &str, at: usize) -> usize {
     (0..=at.min(text.len()))
         .rev()

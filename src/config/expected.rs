@@ -15,11 +15,11 @@ pub(super) const TARGET: &str = "the path of a file";
 /// The names that clients verify.
 pub(super) const HOSTS: &str = "the host names that clients connect to, such as \"db.example.com\"";
 
-pub(super) const ACCOUNT: &str = "a name such as \"postgres\", or a number from 0 to 4294967294";
+pub(super) const ACCOUNT: &str = "a name such as \"postgres\", or an ID from 0 to 4294967294";
 
 pub(super) const ADDRESS: &str = "HOST or HOST:PORT, such as \"127.0.0.1:5432\" or \"[::1]:5432\"";
 
-/// Where the metrics are to be had.
+/// Where the metrics are served.
 pub(super) const LISTEN: &str = "a loopback address with a port, such as \"127.0.0.1:19187\" or \"[::1]:19187\", or the path of a Unix socket, \
      such as \"unix:/run/pgcertd/metrics.sock\"";
 
@@ -36,5 +36,4 @@ pub(super) const COMMAND: &str = "[\"program\", \"argument\"]";
 
 pub(super) const DURATION: &str = "a duration with a unit, such as \"10s\"";
 
-/// A length of time that is not nothing.
 pub(super) const LONGER: &str = "a duration with a unit, such as \"10s\", longer than zero";

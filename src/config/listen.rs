@@ -1,4 +1,4 @@
-//! Where the metrics are served: on this host alone.
+//! Where the metrics are served: only on this host.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// What a Unix socket's path may be told by.
+/// May precede the path of a Unix socket.
 const UNIX: &str = "unix:";
 
-/// The longest path by which a client can name a Unix socket, in bytes (unix(7)).
+/// The longest path of a Unix socket that a client can connect to, in bytes (unix(7)).
 const LONGEST: usize = 107;
 
-/// An address that only this host reaches.
+/// An address that only this host can reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Listen {
     /// A loopback address; the port is never zero.
@@ -21,7 +21,7 @@ pub(crate) enum Listen {
     Unix(PathBuf),
 }
 
-/// Why a text is no [`Listen`]; the end of a sentence that begins with it.
+/// Why a text is not a [`Listen`], to be read after the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(crate) enum ListenError {
     /// It is neither an IP address with a port nor a path.
@@ -30,21 +30,21 @@ pub(crate) enum ListenError {
     /// The port is missing or zero.
     #[error("is an address without a port from 1 to 65535")]
     Port,
-    /// Other hosts may reach it.
+    /// Other hosts can reach it.
     #[error(
-        "may be reached from other hosts, and there is neither a password nor encryption: for them, have a proxy or node_exporter (`textfile`) serve the metrics"
+        "can be reached from other hosts, and there is neither a password nor encryption: to serve those hosts, use a proxy or node_exporter (`textfile`)"
     )]
     NotLoopback,
     /// No file can have this path.
-    #[error("is no path of a socket")]
+    #[error("is not the path of a socket")]
     Path,
-    /// No client can name it.
-    #[error("is longer than the 107 bytes by which a Unix socket can be named")]
+    /// No client can connect to it.
+    #[error("is longer than 107 bytes, the most that the path of a Unix socket can have")]
     Long,
 }
 
 impl Listen {
-    /// What a text says; a path is as it was written.
+    /// Parses a text. A path stays as it is written.
     pub(super) fn parse(text: &str) -> Result<Self, ListenError> {
         let path = text.strip_prefix(UNIX);
         if let Some(path) = path.or(Some(text).filter(|text| text.contains('/'))) {
@@ -71,7 +71,7 @@ impl Listen {
         }
     }
 
-    /// A socket at an absolute path.
+    /// A Unix socket at an absolute path.
     pub(super) fn at(path: PathBuf) -> Result<Self, ListenError> {
         if path.as_os_str().len() > LONGEST {
             Err(ListenError::Long)

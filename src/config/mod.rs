@@ -1,14 +1,15 @@
-//! The configuration: TOML as written, turned into values that are right.
+//! The configuration: TOML in, valid values out.
 //!
-//! [`Config::load`] reads the file and the fragments in `conf.d` beside it, in name order. What it returns
-//! has been checked as far as it can be without touching an instance; what it refuses comes back as a
-//! [`ConfigError`] that shows file, line, column, the offending text and what was expected.
+//! [`Config::load`] reads the file and the fragments in `conf.d` next to it, in alphabetical order. What it returns has
+//! been checked as far as possible without touching an instance; otherwise it returns a [`ConfigError`] that shows file,
+//! line, column, the offending text and what was expected.
 //!
-//! Nothing here opens a certificate, a key or a data directory, or asks whether they exist: that is what
-//! `check` is for. The file system is consulted in one case alone, where two paths may be one (see `paths`).
+//! Nothing here opens a certificate, a key or a data directory, or checks whether they exist: that is what `check` is
+//! for. The file system is only consulted to find out whether two paths are the same (see `paths`).
 //!
-//! Stages: `document` (text and TOML) → `written` (the keys as they stand there) → `validate` and `values` (one
-//! value at a time, in the words of `expected`) → `conflicts` (what only shows when all instances are known).
+//! Stages: `document` (the text, parsed as TOML into the tables of `keys`) → `validate` (the keys of a table together)
+//! → `conflicts` (what only shows once all instances are known). Each value's type parses itself (`values`), so a value
+//! that was parsed is valid; `document` adds the location to its error. A new key is declared in `keys`.
 
 mod address;
 mod companions;
@@ -17,17 +18,16 @@ mod document;
 pub(crate) mod duration;
 mod error;
 mod expected;
-#[cfg(test)]
+mod from_text;
 pub(crate) mod keys;
-mod layers;
 mod listen;
 pub(crate) mod notification;
 mod paths;
+mod table;
 #[cfg(test)]
 mod tests;
 mod validate;
 mod values;
-mod written;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,180 +35,149 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 
 use crate::bundle::{Thresholds, TrustFiles};
+use from_text::choices;
 
 pub use address::Address;
 pub(crate) use conflicts::SHARED;
 pub(crate) use error::ConfigError;
-pub(crate) use listen::{Listen, ListenError};
+pub(crate) use listen::Listen;
 pub(crate) use notification::{Notify, Occasion};
 
-/// The file that is read where `--config` names no other.
+/// The file that is read unless `--config` names another.
 pub(crate) const DEFAULT_FILE: &str = "/etc/pgcertd/pgcertd.toml";
 
-/// Where [`Config::state_directory`] is by default.
+/// The default of [`Config::state_directory`].
 pub(crate) const DEFAULT_STATE_DIRECTORY: &str = "/var/lib/pgcertd";
 
-/// Where [`Config::runtime_directory`] is by default.
+/// The default of [`Config::runtime_directory`].
 pub(crate) const DEFAULT_RUNTIME_DIRECTORY: &str = "/run/pgcertd";
 
-/// The directory of which certbot makes a subdirectory for each lineage, watched by default.
-pub(crate) const DEFAULT_WATCHED: &str = "/etc/letsencrypt/live";
-
-/// The file in an instance's part of the state directory that is its target by default.
+/// The default target: this file in [`Config::state_of`] the instance.
 pub(crate) const DEFAULT_TARGET: &str = "server.pem";
 
-/// The file there that is the target of the CA file by default.
-pub(crate) const DEFAULT_CA_TARGET: &str = "ca.pem";
-
-/// The file there that is the target of the CRL file by default.
-pub(crate) const DEFAULT_CRL_TARGET: &str = "crl.pem";
-
-/// What [`WatchConfig::debounce`] is by default.
-pub(crate) const DEFAULT_DEBOUNCE: Duration = Duration::from_millis(200);
-
-/// What [`WatchConfig::settle_timeout`] is by default.
-pub(crate) const DEFAULT_SETTLE_TIMEOUT: Duration = Duration::from_secs(600);
-
-/// What [`WatchConfig::resync`] is by default.
+/// The default of [`WatchConfig::resync`].
 pub(crate) const DEFAULT_RESYNC: Duration = Duration::from_secs(600);
 
-/// What [`InstanceConfig::verify_timeout`] is by default.
-pub(crate) const DEFAULT_VERIFY_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What it is by default for [`ServerKind::Patroni`], which reloads in its next loop: `loop_wait` is 10 s
-/// by default.
-pub(crate) const DEFAULT_VERIFY_TIMEOUT_OF_PATRONI: Duration = Duration::from_secs(30);
-
-/// What [`InstanceConfig::delay`] is by default.
-pub(crate) const DEFAULT_DELAY: Duration = Duration::ZERO;
-
-/// The whole configuration.
+/// The whole configuration. Its keys and their defaults are declared in [`keys`].
 ///
-/// All paths in it are absolute, without `.` and `..`. A relative path was resolved against the directory of
-/// the file that it was written in.
+/// All paths are absolute, without `.` and `..`. A relative path was resolved against the directory of the file that it
+/// was written in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Config {
     /// The file that this was loaded from, made absolute.
     pub(crate) file: PathBuf,
-    /// What is watched, and how often it is looked at.
     pub(crate) watch: WatchConfig,
-    /// The instances, in the order in which they are written: the file's first, then each fragment's. May be
-    /// empty, as in a package that was just installed.
+    /// The instances as they are written: the file's first, then each fragment's. May be empty, as in a package that was
+    /// just installed.
     pub(crate) instances: Vec<InstanceConfig>,
-    /// The directory that holds a subdirectory of state for each instance. Default: `/var/lib/pgcertd`.
+    /// Holds a subdirectory of state for each instance.
     pub(crate) state_directory: PathBuf,
-    /// The directory for what need not survive a boot, such as `status.json`. Default: `/run/pgcertd`.
+    /// Holds what need not survive a reboot, such as `status.json`.
     pub(crate) runtime_directory: PathBuf,
-    /// Where the metrics are to be had.
     pub(crate) metrics: MetricsConfig,
-    /// Whom `pgcertd notify` tells what; the daemon has no use for it.
+    /// For `pgcertd notify`; the daemon doesn't use it.
     pub(crate) notify: Notify,
 }
 
 /// The `[metrics]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct MetricsConfig {
-    /// Where to answer a scrape. Default: nowhere.
+    /// Where to answer a scrape.
     pub(crate) listen: Option<Listen>,
-    /// The file that is written for node_exporter; its name ends in `.prom`. Default: none.
+    /// The file that is written for node_exporter; its name ends in `.prom`.
     pub(crate) textfile: Option<PathBuf>,
 }
 
 /// The `[watch]` table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct WatchConfig {
-    /// The directories of which each subdirectory is a lineage. Default: `/etc/letsencrypt/live` alone. May be
-    /// empty where every instance names its lineage by an absolute path.
+    /// Each subdirectory of these is a lineage. May be empty if every instance names its lineage by an absolute path.
     pub(crate) directories: Vec<PathBuf>,
-    /// The quiet time that ends a burst of changes. Default: 200 ms. May be zero.
+    /// The quiet time that ends a burst of changes. May be zero.
     pub(crate) debounce: Duration,
-    /// How long the files of a lineage may stay unmatched before that is a problem. Default: 10 minutes.
+    /// How long the files of a lineage may fail to match before that is a problem.
     pub(crate) settle_timeout: Duration,
-    /// The time between two full comparisons where nothing happened. Default: 10 minutes.
+    /// The time between two full comparisons when nothing happens.
     pub(crate) resync: Duration,
-    /// The time between two looks at the lineages where the file system gives no events. Default: none, no such
-    /// looks are taken.
+    /// The time between two checks of the lineages, for file systems that report no events.
     pub(crate) poll: Option<Duration>,
 }
 
 /// One server: an `[[instance]]` table, completed from `[defaults]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InstanceConfig {
-    /// The name in logs, metrics, commands and paths. It consists of letters, digits, `.`, `_` and `-`, starts
-    /// with none of `.` and `-`, and is unique.
+    /// The name in logs, metrics, commands and paths: letters, digits, `.`, `_` and `-`, not starting with `.` or `-`.
+    /// Unique.
     pub(crate) name: String,
     /// Where its certificate comes from.
     pub(crate) lineage: Lineage,
-    /// What kind of server this is, and where it is to be found. Unique among instances.
+    /// What kind of server it is, and where it is. Several instances of one Postgres share it, if each has its own
+    /// server names.
     pub(crate) place: ServerHome,
-    /// The file that the server's setting names, `ssl_cert_file` for Postgres. Default: `server.pem` in [`Config::state_of`] the instance.
+    /// The file that the server's setting names, `ssl_cert_file` for Postgres.
     pub(crate) cert_file: PathBuf,
-    /// The file that the server's setting names, `ssl_key_file` for Postgres. Default: [`InstanceConfig::cert_file`], one file for both.
+    /// The same for `ssl_key_file`; the same path as [`InstanceConfig::cert_file`] if one file holds both.
     pub(crate) key_file: PathBuf,
-    /// The CAs of clients, for `ssl_ca_file`. Default: none, whatever that names is another's.
+    /// The CAs of client certificates, for `ssl_ca_file`. None: pgcertd doesn't manage that file.
     pub(crate) ca: Option<Companion>,
-    /// What these have revoked, for `ssl_crl_file`. Default: none. There is none without [`InstanceConfig::ca`].
+    /// What these have revoked, for `ssl_crl_file`. Always none without [`InstanceConfig::ca`].
     pub(crate) crl: Option<Companion>,
-    /// The names that clients verify, and that the leaf must cover. Default: none, any leaf will do.
+    /// The names that clients verify, and that the leaf must cover. Empty: any leaf is accepted.
     pub(crate) server_names: Vec<ServerName<'static>>,
-    /// What may be done to the instance. Default: [`Mode::Manage`].
     pub(crate) mode: Mode,
-    /// How the instance is told of new files. Default: [`Reload::Signal`].
     pub(crate) reload: Reload,
-    /// The owner of installed files. Default: none, the owner of [`ServerHome::home`].
+    /// The owner of installed files. None: the owner of [`ServerHome::path`].
     pub(crate) owner: Option<Account>,
-    /// The group of installed files. Default: none, the group of [`ServerHome::home`].
+    /// The group of installed files. None: the group of [`ServerHome::path`].
     pub(crate) group: Option<Account>,
-    /// Where to see what the instance serves. Default: none, where the server itself says that it listens.
+    /// Where to see what the instance serves. None: where the server itself says that it listens.
     pub(crate) address: Option<Address>,
-    /// What counts as proof. Default: [`Verify::Handshake`].
     pub(crate) verify: Verify,
-    /// How long the proof may take. Default: that of its [`ServerKind`].
+    /// How long the proof may take.
     pub(crate) verify_timeout: Duration,
-    /// How long a new bundle is held before it is deployed. Default: zero, it is not held.
+    /// How long a new bundle is held before it is deployed. May be zero.
     pub(crate) delay: Duration,
-    /// The files of the lineage, where they have names of their own. Default: none, the names that certbot and
-    /// Kubernetes use are tried.
+    /// The files of the lineage. None: the names that certbot, dehydrated and Kubernetes use are tried.
     pub(crate) files: Option<Files>,
-    /// How long before its end the certificate is reported. Default: as usual, see [`Expiry`](crate::bundle::Expiry).
+    /// How long before it ends a certificate is reported; see [`Expiry`](crate::bundle::Expiry) for the defaults.
     pub(crate) expiry: Thresholds,
     /// [`Config::file`] of the config that it belongs to: pgcertd's own, not the server's.
     pub(crate) config_file: PathBuf,
 }
 
-/// A file beside chain and key, installed in the same deployment.
+/// A CA or CRL file, installed in the same deployment as the chain and the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Companion {
     /// Where it comes from: a relative path inside the lineage, or an absolute one.
     pub(crate) source: PathBuf,
-    /// Where it goes, what the server's setting names.
+    /// The file that the server's setting names.
     pub(crate) file: PathBuf,
 }
 
 /// Where a lineage may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lineage {
-    /// The lineage as it was written: the name of a subdirectory, or an absolute path.
+    /// As written: the name of a subdirectory, or an absolute path.
     pub(crate) name: String,
-    /// The directories in which it may be: each watched directory joined with the name, in their order, or the
-    /// one absolute directory. Never empty.
+    /// Where it may be: the name below each watched directory, in order, or the one absolute path. Never empty.
     pub(crate) candidates: Vec<PathBuf>,
 }
 
-/// What kind of server an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum ServerKind {
-    /// PostgreSQL, written `"postgres"`.
-    #[default]
-    Postgres,
-    /// PgBouncer, the connection pooler, written `"pgbouncer"`: what it shows to its clients.
-    PgBouncer,
-    /// Patroni, which runs a Postgres, written `"patroni"`: what its REST API shows.
-    Patroni,
+choices! {
+    /// What kind of server an instance is.
+    #[derive(PartialOrd, Ord)]
+    pub enum ServerKind {
+        /// PostgreSQL.
+        Postgres = "postgres",
+        /// PgBouncer: `client_tls_cert_file` and `client_tls_key_file`, what it shows its clients.
+        PgBouncer = "pgbouncer",
+        /// Patroni: `restapi.certfile` and `restapi.keyfile`, what its REST API shows.
+        Patroni = "patroni",
+    }
 }
 
 impl ServerKind {
-    /// The name of the program, as a person writes it.
+    /// The program's name, for people.
     pub(crate) fn name(self) -> &'static str {
         match self {
             ServerKind::Postgres => "Postgres",
@@ -217,87 +186,70 @@ impl ServerKind {
         }
     }
 
-    /// What [`InstanceConfig::verify_timeout`] is by default.
+    /// The default of [`InstanceConfig::verify_timeout`].
     pub(crate) fn verify_timeout(self) -> Duration {
         match self {
-            ServerKind::Postgres | ServerKind::PgBouncer => DEFAULT_VERIFY_TIMEOUT,
-            ServerKind::Patroni => DEFAULT_VERIFY_TIMEOUT_OF_PATRONI,
+            ServerKind::Postgres | ServerKind::PgBouncer => Duration::from_secs(10),
+            // It reloads in its next loop, and `loop_wait` is 10 s by default.
+            ServerKind::Patroni => Duration::from_secs(30),
         }
     }
 }
 
-/// By what a server is known, and where that is.
+/// What kind of server it is, and where it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum ServerHome {
-    /// A Postgres, by the directory in which `postmaster.pid` lies while it runs.
-    Postgres { data_directory: PathBuf },
-    /// A PgBouncer, by the file that it was started with.
-    PgBouncer {
-        /// Its `pgbouncer.ini`.
-        config_file: PathBuf,
-    },
-    /// A Patroni, by the file that it was started with.
-    Patroni { config_file: PathBuf },
+pub(crate) struct ServerHome {
+    pub(crate) kind: ServerKind,
+    /// The data directory of a Postgres, which holds `postmaster.pid` while it runs; otherwise the file that the server
+    /// is started with.
+    pub(crate) path: PathBuf,
 }
 
 impl ServerHome {
-    /// What kind of server it is.
-    pub(crate) fn kind(&self) -> ServerKind {
-        match self {
-            ServerHome::Postgres { .. } => ServerKind::Postgres,
-            ServerHome::PgBouncer { .. } => ServerKind::PgBouncer,
-            ServerHome::Patroni { .. } => ServerKind::Patroni,
-        }
-    }
-
-    /// The data directory, which only a Postgres has.
+    /// The data directory; only a Postgres has one.
     pub(crate) fn data_directory(&self) -> Option<&Path> {
-        match self {
-            ServerHome::Postgres { data_directory } => Some(data_directory),
-            ServerHome::PgBouncer { .. } | ServerHome::Patroni { .. } => None,
-        }
+        (self.kind == ServerKind::Postgres).then_some(self.path.as_path())
     }
 
-    /// The directory or file by which it is known: its data directory, or its own configuration.
-    pub(crate) fn home(&self) -> &Path {
-        match self {
-            ServerHome::Postgres { data_directory } => data_directory,
-            ServerHome::PgBouncer { config_file } | ServerHome::Patroni { config_file } => {
-                config_file
-            }
-        }
-    }
-
-    /// The key of the config that names [`ServerHome::home`].
+    /// The key of the config that names the path.
     pub(crate) fn key(&self) -> &'static str {
-        match self {
-            ServerHome::Postgres { .. } => "data_directory",
-            ServerHome::PgBouncer { .. } | ServerHome::Patroni { .. } => "config_file",
+        match self.kind {
+            ServerKind::Postgres => "data_directory",
+            ServerKind::PgBouncer | ServerKind::Patroni => "config_file",
         }
     }
 }
 
-/// What may be done to an instance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Mode {
-    /// Install, reload and verify, written `"manage"`.
-    #[default]
-    Manage,
-    /// Others place the files; check, reload and verify, written `"reload"`.
-    Reload,
-    /// Compare and report, and touch nothing, written `"observe"`.
-    Observe,
+choices! {
+    /// What may be done to an instance.
+    pub(crate) enum Mode {
+        /// Install, reload and verify.
+        Manage = "manage",
+        /// Something else installs the files; check them, reload and verify.
+        Reload = "reload",
+        /// Compare and report, and change nothing.
+        Observe = "observe",
+    }
 }
 
-/// How an instance is told of new files.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+choices! {
+    /// How an instance is told to load new files: the value of `reload`.
+    pub(crate) enum ReloadBy {
+        /// SIGHUP to the server's process, after checking its identity.
+        Signal = "signal",
+        /// `pg_ctl reload`, of the server's own version; only for Postgres.
+        PgCtl = "pg_ctl",
+        /// Run `reload_command`.
+        Command = "command",
+    }
+}
+
+/// How an instance is told to load new files: [`ReloadBy`] and its command.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Reload {
-    /// SIGHUP to the server's process, written `"signal"`.
-    #[default]
     Signal,
-    /// `pg_ctl reload`, written `"pg_ctl"`; for Postgres alone.
     PgCtl,
-    /// A command, written `"command"`, with the program and its arguments in `reload_command`. Never empty.
+    /// The program and its arguments. Never empty.
     Command(Vec<String>),
 }
 
@@ -306,43 +258,42 @@ pub(crate) enum Reload {
 pub(crate) enum Account {
     /// By name, written as a string.
     Name(String),
-    /// By number, written as an integer. Never `u32::MAX`, which means "leave as it is" to chown(2).
+    /// By ID, written as an integer. Never `u32::MAX`, which means "leave it as it is" to chown(2).
     Id(u32),
 }
 
-/// What counts as proof that an instance serves a certificate.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Verify {
-    /// A TLS handshake shows it, written `"handshake"`.
-    #[default]
-    Handshake,
-    /// Nothing is looked at, written `"none"`: for servers without TCP.
-    None,
+choices! {
+    /// What counts as proof that an instance serves a certificate.
+    pub(crate) enum Verify {
+        /// A new TLS connection must show the certificate.
+        Handshake = "handshake",
+        /// No check, for servers without TCP: once it is installed and reloaded, it is done.
+        None = "none",
+    }
 }
 
-/// The files of a lineage that have names of their own.
+/// The files of a lineage, if the config names them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Files {
-    /// The file with the leaf and its intermediates, relative to the lineage and inside it.
+    /// The leaf and its intermediates: a path inside the lineage.
     pub(crate) chain: String,
-    /// The file with the private key, relative to the lineage and inside it.
+    /// The private key: a path inside the lineage.
     pub(crate) key: String,
 }
 
 impl Config {
-    /// Loads the file and the fragments `conf.d/*.toml` beside it.
+    /// Loads the file and the fragments `conf.d/*.toml` next to it.
     ///
-    /// A missing `conf.d` is fine, and what is hidden or does not end in `.toml` in it is ignored.
+    /// `conf.d` may be missing; hidden files in it, and those that don't end in `.toml`, are ignored.
     ///
     /// # Errors
-    /// The first thing found to be wrong, with the place where it is written. Values are checked one by one before
-    /// they are compared with each other.
+    /// The first problem found, and where it is. Single values are checked before they are compared with each other.
     pub(crate) fn load(file: &Path) -> Result<Self, ConfigError> {
         validate::load(file, None)
     }
 
-    /// Loads the same as if a fragment with `text` were in `conf.d` as well, under the path
-    /// `fragment`: what may be written there is known before it is.
+    /// Loads the config as if `conf.d` also had a fragment with this text at the path `fragment`, to find out whether
+    /// it can be written there.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -350,7 +301,7 @@ impl Config {
         validate::load(file, Some((fragment, text)))
     }
 
-    /// The directory of the fragments, `conf.d` beside the file, whether it is there or not.
+    /// The directory of the fragments, `conf.d` next to the file, whether it exists or not.
     pub(crate) fn fragments(&self) -> PathBuf {
         validate::fragments_beside(&self.file)
     }
@@ -362,17 +313,16 @@ impl Config {
             .collect()
     }
 
-    /// The instance of that name, if there is one.
     pub(crate) fn instance(&self, name: &str) -> Option<&InstanceConfig> {
         self.instances.iter().find(|instance| instance.name == name)
     }
 
-    /// The directory that holds what is remembered of an instance: `state_directory/NAME`.
+    /// The directory that holds what is remembered about an instance: `state_directory/NAME`.
     pub(crate) fn state_of(&self, instance: &InstanceConfig) -> PathBuf {
         self.state_directory.join(&instance.name)
     }
 
-    /// The directory of the lock that whoever works on `instance` holds: several instances of one server have one, since
+    /// The directory of the lock to hold while working on `instance`. Several instances of one server share a lock, since
     /// a reload of one loads the files of all.
     pub(crate) fn lock_directory_of(&self, instance: &InstanceConfig) -> PathBuf {
         let of_server = self
@@ -382,14 +332,14 @@ impl Config {
         self.state_of(of_server.unwrap_or(instance))
     }
 
-    /// A command of pgcertd as a person types it, with this config and these arguments.
+    /// A pgcertd command to type in a shell, with this config and these arguments.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
         command(&self.file, arguments)
     }
 }
 
 impl InstanceConfig {
-    /// Whether one file holds both chain and key, and is thus replaced by one rename.
+    /// Whether one file holds both chain and key, and so is replaced by one rename.
     pub(crate) fn single_file(&self) -> bool {
         self.cert_file == self.key_file
     }
@@ -402,49 +352,51 @@ impl InstanceConfig {
         }
     }
 
-    /// Every file that is installed for it, each once: certificate, key, CA file, CRL file.
+    /// Every file that is installed for it, once each, with its key.
+    fn targets_by_key(&self) -> impl Iterator<Item = (&'static str, &Path)> {
+        let key_file = (!self.single_file()).then_some(&self.key_file);
+        let all = [
+            ("cert_file", Some(&self.cert_file)),
+            ("key_file", key_file),
+            ("ca_file", self.ca.as_ref().map(|ca| &ca.file)),
+            ("crl_file", self.crl.as_ref().map(|crl| &crl.file)),
+        ];
+        all.into_iter()
+            .filter_map(|(key, file)| Some((key, file?.as_path())))
+    }
+
+    /// Every file that is installed for it, once each: certificate, key, CA file, CRL file.
     pub(crate) fn targets(&self) -> impl Iterator<Item = &Path> {
-        let key = (!self.single_file()).then_some(&self.key_file);
-        let trust_files = self.trust_files();
-        let trust_files: Vec<&Path> = trust_files
-            .present()
-            .map(|(_, found)| found.file.as_path())
-            .collect();
-        [self.cert_file.as_path()]
-            .into_iter()
-            .chain(key.map(PathBuf::as_path))
-            .chain(trust_files)
+        self.targets_by_key().map(|(_, file)| file)
     }
 
     /// What kind of server it is.
     pub(crate) fn kind(&self) -> ServerKind {
-        self.place.kind()
+        self.place.kind
     }
 
-    /// The data directory, which only a Postgres has.
+    /// The data directory; only a Postgres has one.
     pub(crate) fn data_directory(&self) -> Option<&Path> {
         self.place.data_directory()
     }
 
-    /// The directory or file by which it is known, see [`ServerHome::home`].
+    /// The directory or file by which it is known, see [`ServerHome::path`].
     pub(crate) fn home(&self) -> &Path {
-        self.place.home()
+        &self.place.path
     }
 
-    /// A command of pgcertd about this instance, as a person types it.
+    /// A pgcertd command about this instance, to type in a shell.
     pub(crate) fn command(&self, arguments: &[&str]) -> String {
         command(&self.config_file, &[arguments, &[&self.name]].concat())
     }
 }
 
-/// What stands in a shell for pgcertd with these arguments.
 fn command(file: &Path, arguments: &[&str]) -> String {
     let file = file.to_string_lossy();
-    let named = [file.as_ref()];
-    let config: &[&str] = if file == DEFAULT_FILE {
-        &[]
-    } else {
-        &["--config", named[0]]
-    };
-    shell_words::join([&["pgcertd"], config, arguments].concat())
+    let mut words = vec!["pgcertd"];
+    if file != DEFAULT_FILE {
+        words.extend(["--config", &file]);
+    }
+    words.extend(arguments);
+    shell_words::join(words)
 }

@@ -1,9 +1,9 @@
-//! When two paths are one.
+//! Whether two paths are the same.
 //!
-//! Paths are compared twice: as written, without `.` and `..`, and as the file system has them, with links
-//! followed as far as the path exists and may be seen. Either kind of equality counts.
+//! Paths are compared twice: as written, without `.` and `..`, and with links followed, as far as the path exists and this
+//! process can see it. They are the same if either is equal.
 //!
-//! A file system that does not answer is not waited for: its paths count as they are written.
+//! A file system that doesn't answer in time is not waited for: its paths are compared as written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use crate::host::file::same_but_for_numbers;
 use crate::host::patience::Questions;
 
-/// An absolute path without `.`, `..` and doubled slashes, by its text alone.
+/// An absolute path without `.`, `..` and double slashes, from its text alone.
 pub(super) fn normal(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for component in path.components() {
@@ -28,11 +28,11 @@ pub(super) fn normal(path: &Path) -> PathBuf {
     out
 }
 
-/// Where directories really are, as far as their file systems said so in time.
+/// Where directories really are, as far as their file systems answered in time.
 pub(super) struct Real(BTreeMap<PathBuf, PathBuf>);
 
 impl Real {
-    /// Follows the links of all these directories, and of those that these files lie in.
+    /// Follows the links of these directories, and of the directories of these files.
     pub(super) fn from_directories<'a>(
         directories: impl IntoIterator<Item = &'a Path>,
         files: impl IntoIterator<Item = &'a Path>,
@@ -44,7 +44,7 @@ impl Real {
         Self(Questions::default().ask(paths, |path: &PathBuf| real(path)))
     }
 
-    /// A directory, which is opened through links.
+    /// A directory; links to it are followed.
     pub(super) fn directory(&self, path: &Path) -> Twin {
         Twin {
             written: normal(path),
@@ -52,7 +52,7 @@ impl Real {
         }
     }
 
-    /// A file that is replaced by a rename: a link in its place is replaced as well, not followed.
+    /// A file that is replaced by a rename; so is a link in its place, instead of being followed.
     pub(super) fn target(&self, path: &Path) -> Twin {
         let written = normal(path);
         let real = match (written.parent(), written.file_name()) {
@@ -67,7 +67,7 @@ impl Real {
     }
 }
 
-/// A path in both its forms.
+/// A path, as written and with its links followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Twin {
     written: PathBuf,
@@ -84,11 +84,11 @@ impl Twin {
     }
 }
 
-/// Where the links of lineages lead, step by step, as far as that can be seen.
+/// Where the links of lineages lead, step by step, as far as this process can see.
 pub(super) struct LinkPolicy(BTreeSet<PathBuf>);
 
 impl LinkPolicy {
-    /// Those in these directories, and in the directories in the `watched` ones.
+    /// The links in these lineages, and in those in the `watched` directories.
     pub(super) fn from_lineages<'a>(
         lineages: impl IntoIterator<Item = &'a Path>,
         watched: &[PathBuf],
@@ -109,7 +109,7 @@ impl LinkPolicy {
         LinkPolicy(told.into_values().flatten().collect())
     }
 
-    /// Whether one of them leads through this file, or does so in another generation.
+    /// Whether a link leads through this file, or through another generation of it.
     pub(super) fn lead_through(&self, file: &Twin) -> bool {
         let forms = [&file.written, &file.real];
         let mut steps = self.0.iter();
@@ -122,7 +122,7 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
-/// The paths that a link leads to, one after the other; none where it is none.
+/// The paths that a link leads to, one after another; empty if it is not a link.
 fn steps(link: &Path) -> Vec<PathBuf> {
     const MOST: usize = 40;
     let mut steps = Vec::new();
@@ -138,7 +138,7 @@ fn steps(link: &Path) -> Vec<PathBuf> {
     steps
 }
 
-/// The path with links followed in the longest part of it that can be seen.
+/// The path with links followed, as far as this process can see.
 fn real(path: &Path) -> PathBuf {
     let mut seen = path.to_owned();
     let mut rest: Vec<OsString> = Vec::new();

@@ -1,51 +1,47 @@
-//! From keys as written to values that are right, one value at a time.
+//! From the keys as written to a [`Config`]: what they mean together.
 //!
-//! An instance's own keys go before those of `[defaults]`, each as a whole. A value keeps the place where it was
-//! written until `conflicts` has compared the instances, so that every refusal can point at it.
+//! A value keeps its location until `conflicts` has compared the instances, so that every error can point at it.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use toml::Spanned;
+use jiff::SignedDuration;
 
 use super::companions::companions;
-use super::conflicts;
-use super::document::{At, TomlFile, absolute, unreadable};
+use super::conflicts::{self, CheckedInstance};
+use super::document::{At, Location, TomlFile, absolute, unreadable};
 use super::error::ConfigError;
 use super::expected;
-use super::layers::{Checked, CompanionAt, Layer, Layers, at, directory};
-use super::notification::notify;
-use super::values::{
-    KINDS, MODES, RELOADS, VERIFIES, account, address, any_duration, check_name, choice, command,
-    expiry, files, listen, positive, server_names, target, textfile,
+use super::keys::{
+    OWN, WrittenConfig, WrittenExpiry, WrittenFiles, WrittenFragment, WrittenInstance,
+    WrittenMetrics, WrittenWatch,
 };
-use super::written::{self, Instances, Keys, Root, Table, WrittenFragment};
+use super::table::{Instances, Keys, Table};
+use super::values::{LineageName, PositiveDuration};
 use super::{
-    Config, DEFAULT_DEBOUNCE, DEFAULT_DELAY, DEFAULT_RESYNC, DEFAULT_RUNTIME_DIRECTORY,
-    DEFAULT_SETTLE_TIMEOUT, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET, DEFAULT_WATCHED,
-    InstanceConfig, Lineage, MetricsConfig, Mode, Reload, ServerHome, ServerKind, Verify,
-    WatchConfig,
+    Config, DEFAULT_TARGET, Files, InstanceConfig, Lineage, Listen, MetricsConfig, Notify, Reload,
+    ReloadBy, ServerHome, ServerKind, WatchConfig,
 };
 use crate::bundle::Thresholds;
 
-/// What to do where the file does not exist.
+/// What to do if the file does not exist.
 const MISSING: &str =
     "copy the model config/pgcertd.toml there, or name another file with --config";
 
-/// What to do where a fragment that the directory lists does not exist.
-const MISSING_FRAGMENT: &str = "expected a fragment; a link that leads nowhere can be removed";
+/// What to do if a fragment is listed in the directory, but does not exist.
+const MISSING_FRAGMENT: &str = "expected a fragment; if this is a dangling link, remove it";
 
 /// See [`Config::load`] and [`Config::load_with`], whose fragment is `more`.
 pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, ConfigError> {
     let document = TomlFile::read(file, MISSING)?;
-    let root: Root = document.parse()?;
+    let written: WrittenConfig = document.parse()?;
     let mut documents = Vec::new();
     for file in fragment_files(file)? {
         documents.push(TomlFile::read(&file, MISSING_FRAGMENT)?);
     }
     if let Some((file, text)) = more {
-        documents.push(TomlFile::written(file, text)?);
+        documents.push(TomlFile::with_text(file, text.to_owned())?);
     }
     let mut fragments: Vec<(TomlFile, WrittenFragment)> = Vec::new();
     for fragment in documents {
@@ -53,55 +49,39 @@ pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, C
         fragments.push((fragment, written));
     }
 
-    let watch = watch(&document, root.watch.as_ref().map(|table| &table.0))?;
-    let state_directory = directory(
-        &document,
-        &root.state_directory,
-        Path::new(DEFAULT_STATE_DIRECTORY),
-    )?;
-    let runtime_directory = directory(
-        &document,
-        &root.runtime_directory,
-        Path::new(DEFAULT_RUNTIME_DIRECTORY),
-    )?;
-    let metrics = metrics(&document, root.metrics.as_ref().map(|table| &table.0))?;
-    let notify = notify(&document, root.notify.as_ref().map(|table| &table.0))?;
-    let none = Keys::default();
-    let shared = Layer {
-        keys: root.defaults.as_ref().map_or(&none, |table| &table.0),
-        document: &document,
-    };
-    check_defaults(shared)?;
-
+    let watch = watch(&document, &written.watch.0);
+    let keys = Keys::new(&written, &document);
+    let state_directory = document.resolve(keys.state_directory());
     let absolute = absolute(file)?;
-    let world = World {
+    let scope = InstanceScope {
         file: &absolute,
         watched: &watch.directories,
         state_directory: &state_directory,
-        shared,
+        defaults: Keys::new(&written.defaults.0, &document),
     };
-    let mut checked = world.instances(&document, &root.instance)?;
+    check_defaults(&scope.defaults)?;
+    let mut checked = scope.instances(&document, &written.instance)?;
     for (document, fragment) in &fragments {
-        checked.extend(world.instances(document, &fragment.instance)?);
+        checked.extend(scope.instances(document, &fragment.instance)?);
     }
     conflicts::refuse(&checked, &watch.directories, &state_directory)?;
     Ok(Config {
         instances: checked.into_iter().map(|one| one.instance).collect(),
         watch,
         state_directory,
-        runtime_directory,
-        metrics,
-        notify,
+        runtime_directory: document.resolve(keys.runtime_directory()),
+        metrics: metrics(&document, &written.metrics.0)?,
+        notify: Notify::from_table(&document, &written.notify.0),
         file: absolute,
     })
 }
 
-/// `conf.d` beside the file.
+/// `conf.d` next to the file.
 pub(super) fn fragments_beside(file: &Path) -> PathBuf {
     file.parent().unwrap_or(Path::new("/")).join("conf.d")
 }
 
-/// The files in `conf.d` beside the file, in name order.
+/// The fragments in `conf.d` next to the file, in alphabetical order.
 fn fragment_files(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     let directory = fragments_beside(file);
     let refused = |error: io::Error| unreadable(&directory, &error);
@@ -121,156 +101,128 @@ fn fragment_files(file: &Path) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-fn watch(
-    document: &TomlFile,
-    written: Option<&written::WrittenWatch>,
-) -> Result<WatchConfig, ConfigError> {
-    let none = written::WrittenWatch::default();
-    let written = written.unwrap_or(&none);
-    let time = |key, default| match at(document, key) {
-        Some(value) => positive(&value),
-        None => Ok(default),
-    };
+fn watch(document: &TomlFile, table: &WrittenWatch) -> WatchConfig {
+    let keys = Keys::new(table, document);
     let mut directories = Vec::new();
-    match &written.directories {
-        None => directories.push(PathBuf::from(DEFAULT_WATCHED)),
-        Some(list) => {
-            for directory in list {
-                let directory = At::new(document, directory).path()?;
-                if !directories.contains(&directory) {
-                    directories.push(directory);
-                }
-            }
+    for directory in keys.directories() {
+        let directory = document.resolve(directory);
+        if !directories.contains(&directory) {
+            directories.push(directory);
         }
     }
-    Ok(WatchConfig {
+    WatchConfig {
         directories,
-        debounce: match at(document, &written.debounce) {
-            Some(value) => any_duration(&value)?,
-            None => DEFAULT_DEBOUNCE,
-        },
-        settle_timeout: time(&written.settle_timeout, DEFAULT_SETTLE_TIMEOUT)?,
-        resync: time(&written.resync, DEFAULT_RESYNC)?,
-        poll: at(document, &written.poll)
-            .map(|value| positive(&value))
-            .transpose()?,
-    })
+        debounce: keys.debounce().0,
+        settle_timeout: keys.settle_timeout().0,
+        resync: keys.resync().0,
+        poll: keys.poll().map(|duration| duration.value.0),
+    }
 }
 
-fn metrics(
-    document: &TomlFile,
-    written: Option<&written::WrittenMetrics>,
-) -> Result<MetricsConfig, ConfigError> {
-    let none = written::WrittenMetrics::default();
-    let written = written.unwrap_or(&none);
+fn metrics(document: &TomlFile, table: &WrittenMetrics) -> Result<MetricsConfig, ConfigError> {
+    let keys = Keys::new(table, document);
+    let listen = keys.listen().map(|listen| match &listen.value.0 {
+        Listen::Tcp(address) => Ok(Listen::Tcp(*address)),
+        Listen::Unix(path) => Listen::at(document.resolve(path)).map_err(|error| {
+            let note = format!("expected {}", expected::LISTEN);
+            listen.location.refuse_value(&error.to_string(), &note)
+        }),
+    });
     Ok(MetricsConfig {
-        listen: at(document, &written.listen)
-            .map(|value| listen(&value))
-            .transpose()?,
-        textfile: at(document, &written.textfile)
-            .map(|value| textfile(&value))
-            .transpose()?,
+        listen: listen.transpose()?,
+        textfile: keys.textfile().map(|path| path.resolved()),
     })
 }
 
-/// What every instance is checked against.
-struct World<'a> {
+/// What an instance depends on besides its own table.
+struct InstanceScope<'a> {
     file: &'a Path,
     watched: &'a [PathBuf],
     state_directory: &'a Path,
-    shared: Layer<'a>,
+    defaults: Keys<'a, WrittenInstance>,
 }
 
-impl<'a> World<'a> {
+impl<'a> InstanceScope<'a> {
     fn instances(
         &self,
         document: &'a TomlFile,
-        written: &'a Instances,
-    ) -> Result<Vec<Checked<'a>>, ConfigError> {
-        written
-            .0
-            .iter()
-            .map(|table| self.instance(document, table))
+        written: &'a Instances<WrittenInstance>,
+    ) -> Result<Vec<CheckedInstance<'a>>, ConfigError> {
+        let tables = written.0.iter();
+        tables
+            .map(|table| self.instance(At::new(document, table)))
             .collect()
     }
 
     fn instance(
         &self,
-        document: &'a TomlFile,
-        table: &'a Spanned<Table<Keys>>,
-    ) -> Result<Checked<'a>, ConfigError> {
-        let own = Layer {
-            keys: &table.get_ref().0,
-            document,
-        };
+        table: At<'a, Table<WrittenInstance>>,
+    ) -> Result<CheckedInstance<'a>, ConfigError> {
+        let keys = table.keys().above(&self.defaults);
         let missing = |key: &str, example: &str| {
             let message = format!("an instance without `{key}`");
-            document.refuse(
-                table.span(),
-                &message,
-                &format!("expected {key} = {example}"),
-            )
+            let note = format!("expected {key} = {example}");
+            table.location.refuse(&message, &note)
         };
-        let name = own
-            .find(|keys| &keys.name)
+        let name = keys
+            .name()
             .ok_or_else(|| missing("name", "\"16-main\", or another name of your choice"))?;
-        check_name(&name)?;
-        let lineage = own.find(|keys| &keys.lineage).ok_or_else(|| {
+        let lineage = keys.lineage().ok_or_else(|| {
             missing(
                 "lineage",
                 "\"postgres.example.com\", a subdirectory of a watched directory, or an absolute path",
             )
         })?;
-        let layers = Layers {
-            own,
-            shared: Some(self.shared),
-        };
-        let kind = kind(layers)?;
-        let (home, place) = place(own, kind, missing)?;
-        let files = TargetFiles::read(layers)?;
-        let state = self.state_directory.join(name.value);
-        let cert_file = files.cert.unwrap_or_else(|| state.join(DEFAULT_TARGET));
-        let (ca, crl) = companions(layers, kind, &state)?;
+        let kind = keys.kind();
+        let (home, place) = place(&keys, kind, missing)?;
+        let state = self.state_directory.join(&name.value.0);
+        let cert_file = keys
+            .cert_file()
+            .map_or_else(|| state.join(DEFAULT_TARGET), |path| path.resolved());
+        let key_file = keys
+            .key_file()
+            .map_or_else(|| cert_file.clone(), |path| path.resolved());
+        let (ca, crl) = companions(&keys, kind, &state)?;
+        let verify_timeout = keys.verify_timeout();
+        let server_names = keys.server_names();
+        let server_names = server_names.iter().flat_map(|names| names.value);
         let instance = InstanceConfig {
-            name: name.value.clone(),
+            name: name.value.0.clone(),
             lineage: self.lineage(&lineage)?,
             place,
-            key_file: files.key.unwrap_or_else(|| cert_file.clone()),
             cert_file,
+            key_file,
             ca,
             crl,
+            server_names: server_names.map(|name| name.0.clone()).collect(),
+            mode: keys.mode(),
+            reload: reload(&keys, kind)?,
+            owner: keys.owner().map(|account| account.value.clone()),
+            group: keys.group().map(|account| account.value.clone()),
+            address: keys.address().map(|address| address.value.0.clone()),
+            verify: keys.verify(),
+            verify_timeout: verify_timeout
+                .map_or_else(|| kind.verify_timeout(), |duration| duration.value.0),
+            delay: keys.delay().0,
+            files: keys.files().map(files).transpose()?,
+            expiry: keys.expiry().map(expiry).transpose()?.unwrap_or_default(),
             config_file: self.file.to_owned(),
-            ..settings(layers)?
         };
-        Ok(Checked {
+        Ok(CheckedInstance {
             instance,
-            name,
+            name: name.location,
             home,
-            cert_file: layers.find(|keys| &keys.cert_file),
-            key_file: layers.find(|keys| &keys.key_file),
-            ca: CompanionAt {
-                source: layers.find(|keys| &keys.ca_source),
-                file: layers.find(|keys| &keys.ca_file),
-            },
-            crl: CompanionAt {
-                source: layers.find(|keys| &keys.crl_source),
-                file: layers.find(|keys| &keys.crl_file),
-            },
+            keys,
         })
     }
 
-    fn lineage(&self, written: &At<'_, String>) -> Result<Lineage, ConfigError> {
-        let name = written.value;
+    fn lineage(&self, written: &At<'_, LineageName>) -> Result<Lineage, ConfigError> {
+        let name = &written.value.0;
         let candidates = if name.starts_with('/') {
-            vec![written.path()?]
-        } else if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
-            return Err(written.refuse_value(
-                "is neither the name of a lineage nor an absolute path",
-                &format!("expected {}", expected::LINEAGE),
-            ));
+            vec![written.location.document.resolve(name)]
         } else if self.watched.is_empty() {
-            return Err(written.refuse_value(
-                "names a subdirectory of a watched directory, and none is watched",
+            return Err(written.location.refuse_value(
+                "names a subdirectory of a watched directory, but no directory is watched",
                 "expected an absolute path here, or a directory in `directories` of [watch]",
             ));
         } else {
@@ -283,182 +235,121 @@ impl<'a> World<'a> {
     }
 }
 
-fn kind(layers: Layers<'_>) -> Result<ServerKind, ConfigError> {
-    layers.read(
-        |keys| &keys.kind,
-        ServerKind::default(),
-        |at| choice(at, KINDS),
-    )
-}
-
-/// Where a server of this kind is: the one key that it needs, without the one of the other kinds.
+/// Where a server of this kind is: it needs one key, and must not have that of the other kinds.
 fn place<'a>(
-    own: Layer<'a>,
+    keys: &Keys<'a, WrittenInstance>,
     kind: ServerKind,
     missing: impl Fn(&str, &str) -> ConfigError,
-) -> Result<(At<'a, String>, ServerHome), ConfigError> {
-    let data_directory = own.find(|keys| &keys.data_directory);
-    let config_file = own.find(|keys| &keys.config_file);
-    let unfit = |at: &At<'_, String>, key: &str, wanted: &str| {
-        let message = format!("`{key}` does not go with an instance of {}", kind.name());
-        Err(at.refuse(&message, &format!("expected {wanted}")))
-    };
-    match (kind, &config_file, &data_directory) {
-        (ServerKind::Postgres, Some(config_file), _) => {
-            let wanted = "data_directory, from which pgcertd finds the rest; config_file is for kind = \
-                          \"pgbouncer\" and \"patroni\"";
-            return unfit(config_file, "config_file", wanted);
-        }
-        (ServerKind::PgBouncer | ServerKind::Patroni, _, Some(data_directory)) => {
-            let wanted = "config_file, the file that it is started with";
-            return unfit(data_directory, "data_directory", wanted);
-        }
-        _ => {}
-    }
-    let (home, key, example) = match kind {
+) -> Result<(Location<'a>, ServerHome), ConfigError> {
+    let (key, unfit, wanted, example) = match kind {
         ServerKind::Postgres => (
-            data_directory,
             "data_directory",
+            "config_file",
+            "data_directory, from which pgcertd finds the rest; config_file is for kind = \"pgbouncer\" and \
+             \"patroni\"",
             "\"/var/lib/postgresql/16/main\", or what SHOW data_directory gives in psql",
         ),
         ServerKind::PgBouncer => (
-            config_file,
             "config_file",
+            "data_directory",
+            "config_file, the file that it is started with",
             "\"/etc/pgbouncer/pgbouncer.ini\", or the file that PgBouncer is started with",
         ),
         ServerKind::Patroni => (
-            config_file,
             "config_file",
+            "data_directory",
+            "config_file, the file that it is started with",
             "\"/etc/patroni/config.yml\", or the file that Patroni is started with",
         ),
     };
+    if let Some(location) = keys.location(unfit) {
+        let message = format!("`{unfit}` does not apply to {}", kind.name());
+        return Err(location.refuse(&message, &format!("expected {wanted}")));
+    }
+    let home = keys.data_directory().or(keys.config_file());
     let home = home.ok_or_else(|| missing(key, example))?;
-    let path = home.path()?;
-    let place = match kind {
-        ServerKind::Postgres => ServerHome::Postgres {
-            data_directory: path,
-        },
-        ServerKind::PgBouncer => ServerHome::PgBouncer { config_file: path },
-        ServerKind::Patroni => ServerHome::Patroni { config_file: path },
-    };
-    Ok((home, place))
+    let path = home.resolved();
+    Ok((home.location, ServerHome { kind, path }))
 }
 
-/// The defaults hold what every instance may share, right even where no instance takes it.
-fn check_defaults(shared: Layer<'_>) -> Result<(), ConfigError> {
-    let own = [
-        ("name", shared.find(|keys| &keys.name)),
-        ("lineage", shared.find(|keys| &keys.lineage)),
-        ("data_directory", shared.find(|keys| &keys.data_directory)),
-        ("config_file", shared.find(|keys| &keys.config_file)),
-    ];
-    for (key, value) in own {
-        if let Some(value) = value {
-            let message = format!("`{key}` cannot have a default");
-            return Err(value.refuse(
-                &message,
-                "expected any key of an instance but name, lineage, data_directory and config_file, \
-                 which each [[instance]] has of its own",
-            ));
-        }
+/// Checks that the defaults only hold what instances can share, and that they fit together even if no instance uses them.
+fn check_defaults(defaults: &Keys<'_, WrittenInstance>) -> Result<(), ConfigError> {
+    if let Some((key, location)) = defaults.first_of(OWN) {
+        return Err(location.refuse(
+            &format!("`{key}` cannot have a default"),
+            "expected any key of an instance except name, lineage, data_directory and config_file, \
+             which each [[instance]] sets for itself",
+        ));
     }
-    let layers = Layers {
-        own: shared,
-        shared: None,
-    };
-    TargetFiles::read(layers)?;
-    companions(layers, ServerKind::Postgres, Path::new("/"))?;
-    settings(layers)?;
+    companions(defaults, ServerKind::Postgres, Path::new("/"))?;
+    reload(defaults, defaults.kind())?;
+    defaults.files().map(files).transpose()?;
+    defaults.expiry().map(expiry).transpose()?;
     Ok(())
 }
 
-struct TargetFiles {
-    cert: Option<PathBuf>,
-    key: Option<PathBuf>,
-}
-
-impl TargetFiles {
-    fn read(layers: Layers<'_>) -> Result<Self, ConfigError> {
-        Ok(Self {
-            cert: layers.read(|keys| &keys.cert_file, None, |at| target(at).map(Some))?,
-            key: layers.read(|keys| &keys.key_file, None, |at| target(at).map(Some))?,
-        })
+/// `reload` with its command. An unused `reload_command` is refused, unless it comes from the defaults.
+fn reload(keys: &Keys<'_, WrittenInstance>, kind: ServerKind) -> Result<Reload, ConfigError> {
+    let written = keys.reload();
+    let reload = match &written {
+        Some(by) if *by.value == ReloadBy::Command => {
+            let command = keys.reload_command().ok_or_else(|| {
+                let message = "reload = \"command\" without `reload_command`";
+                let note = format!("expected reload_command = {}", expected::COMMAND);
+                by.location.refuse(message, &note)
+            })?;
+            return Ok(Reload::Command(command.value.0.clone()));
+        }
+        Some(by) if *by.value == ReloadBy::PgCtl => {
+            if kind != ServerKind::Postgres {
+                let message = format!("pg_ctl does not reload {}", kind.name());
+                let note = "expected one of: signal, command";
+                return Err(by.location.refuse(&message, note));
+            }
+            Reload::PgCtl
+        }
+        _ => Reload::Signal,
+    };
+    match keys.own().location("reload_command") {
+        Some(unused) => Err(unused.refuse(
+            "`reload_command` is not used",
+            "expected reload = \"command\" with it",
+        )),
+        None => Ok(reload),
     }
 }
 
-/// An instance that has everything but what is its own: name, lineage, data directory and files.
-fn settings(layers: Layers<'_>) -> Result<InstanceConfig, ConfigError> {
-    let kind = kind(layers)?;
-    Ok(InstanceConfig {
-        name: String::new(),
-        lineage: Lineage {
-            name: String::new(),
-            candidates: Vec::new(),
-        },
-        place: ServerHome::Postgres {
-            data_directory: PathBuf::new(),
-        },
-        cert_file: PathBuf::new(),
-        key_file: PathBuf::new(),
-        ca: None,
-        crl: None,
-        config_file: PathBuf::new(),
-        server_names: layers.read(|keys| &keys.server_names, Vec::new(), server_names)?,
-        mode: layers.read(|keys| &keys.mode, Mode::default(), |at| choice(at, MODES))?,
-        reload: reload(layers, kind)?,
-        owner: layers.read(|keys| &keys.owner, None, account)?,
-        group: layers.read(|keys| &keys.group, None, account)?,
-        address: layers.read(|keys| &keys.address, None, address)?,
-        verify: layers.read(
-            |keys| &keys.verify,
-            Verify::default(),
-            |at| choice(at, VERIFIES),
-        )?,
-        verify_timeout: layers.read(
-            |keys| &keys.verify_timeout,
-            kind.verify_timeout(),
-            positive,
-        )?,
-        delay: layers.read(|keys| &keys.delay, DEFAULT_DELAY, any_duration)?,
-        files: layers.read(|keys| &keys.files, None, files)?,
-        expiry: layers.read(|keys| &keys.expiry, Thresholds::default(), expiry)?,
+fn files(table: At<'_, Table<WrittenFiles>>) -> Result<Files, ConfigError> {
+    let keys = table.keys();
+    let missing = |key| {
+        let message = format!("missing key `{key}`");
+        table
+            .location
+            .refuse(&message, &format!("expected `{key}` here as well"))
+    };
+    let chain = keys.chain().ok_or_else(|| missing("chain"))?;
+    let key = keys.key().ok_or_else(|| missing("key"))?;
+    Ok(Files {
+        chain: chain.value.0.clone(),
+        key: key.value.0.clone(),
     })
 }
 
-/// `reload` with its command. A `reload_command` that its own table's `reload` would leave unused is refused;
-/// one from the defaults may go unused in an instance that reloads otherwise.
-fn reload(layers: Layers<'_>, kind: ServerKind) -> Result<Reload, ConfigError> {
-    let reload = layers.read(
-        |keys| &keys.reload,
-        Reload::default(),
-        |at| match choice(at, RELOADS)? {
-            Reload::PgCtl if kind != ServerKind::Postgres => Err(at.refuse(
-                &format!("pg_ctl does not reload {}", kind.name()),
-                "expected one of: signal, command",
-            )),
-            reload => Ok(reload),
-        },
-    )?;
-    let Reload::Command(_) = reload else {
-        return match layers.own.find(|keys| &keys.reload_command) {
-            Some(unused) => Err(unused.refuse(
-                "`reload_command` is not used",
-                "expected reload = \"command\" with it",
-            )),
-            None => Ok(reload),
-        };
-    };
-    match layers.find(|keys| &keys.reload_command) {
-        Some(written) => command(&written).map(Reload::Command),
-        None => {
-            let example = &format!("expected reload_command = {}", expected::COMMAND);
-            let message = "reload = \"command\" without `reload_command`";
-            let at = layers.find(|keys| &keys.reload);
-            // Without `reload` the way is "signal", and this is not reached.
-            Err(at.map_or_else(
-                || layers.own.document.refuse(0..0, message, example),
-                |at| at.refuse(message, example),
-            ))
-        }
+fn expiry(table: At<'_, Table<WrittenExpiry>>) -> Result<Thresholds, ConfigError> {
+    let (warn, critical) = (table.keys().warn(), table.keys().critical());
+    if let (Some(warn), Some(critical)) = (&warn, &critical)
+        && critical.value.0 > warn.value.0
+    {
+        return Err(critical.location.refuse_value(
+            "is more than `warn`",
+            "expected at most `warn`, since the warning comes first",
+        ));
     }
+    let left = |key: Option<At<'_, PositiveDuration>>| {
+        key.map(|left| SignedDuration::try_from(left.value.0).unwrap_or(SignedDuration::MAX))
+    };
+    Ok(Thresholds {
+        warn: left(warn),
+        critical: left(critical),
+    })
 }

@@ -1,107 +1,87 @@
-//! The check of each value, one function a key or kind of key.
+//! The types of values. A value that exists is valid; only a path is still relative to the directory of the file that it
+//! was written in, see [`At::resolved`](super::document::At::resolved).
 
+use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use rustls::pki_types::ServerName;
-use toml::Spanned;
+use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
-use super::document::At;
-use super::duration;
-use super::error::ConfigError;
-use super::expected;
-use super::written::{self, Key, Table, Text};
-use super::{Account, Address, Files, Listen, ListenError, Mode, Reload, ServerKind, Verify};
-use crate::bundle::Thresholds;
+use super::from_text::{STRING, ValueError, text_values, wrong};
+use super::{Account, Address, Listen, duration, expected};
 
-pub(super) const KINDS: &[(&str, ServerKind)] = &[
-    ("postgres", ServerKind::Postgres),
-    ("pgbouncer", ServerKind::PgBouncer),
-    ("patroni", ServerKind::Patroni),
-];
-
-pub(super) const MODES: &[(&str, Mode)] = &[
-    ("manage", Mode::Manage),
-    ("reload", Mode::Reload),
-    ("observe", Mode::Observe),
-];
-
-pub(super) const VERIFIES: &[(&str, Verify)] =
-    &[("handshake", Verify::Handshake), ("none", Verify::None)];
-
-pub(super) const RELOADS: &[(&str, Reload)] = &[
-    ("signal", Reload::Signal),
-    ("pg_ctl", Reload::PgCtl),
-    ("command", Reload::Command(Vec::new())),
-];
-
-fn expected_is(what: &str) -> String {
-    format!("expected {what}")
+text_values! {
+    /// The path of a file or a directory.
+    AnyPath(PathBuf) = any_path, STRING;
+    /// The path of a file.
+    FilePath(PathBuf) = file_path, STRING;
+    /// The path of a file that node_exporter's textfile collector reads.
+    TextfilePath(PathBuf) = textfile_path, STRING;
+    /// Where a CA or CRL file comes from: a path inside the lineage, or an absolute one.
+    CompanionSource(PathBuf) = companion_source, STRING;
+    /// The path of a file inside the lineage, relative to it.
+    LineageFile(String) = lineage_file, STRING;
+    /// The name of an instance.
+    InstanceName(String) = instance_name, STRING;
+    /// The name of a subdirectory, or an absolute path.
+    LineageName(String) = lineage_name, STRING;
+    /// A name that clients verify.
+    HostName(ServerName<'static>) = host_name, STRING;
+    /// A host and a port.
+    HostAndPort(Address) = address, STRING;
+    /// An address of this host, or a path.
+    ListenAt(Listen) = listen, STRING;
+    /// A duration, which may be zero.
+    AnyDuration(Duration) = any_duration, expected::DURATION;
+    /// A duration longer than zero.
+    PositiveDuration(Duration) = positive_duration, expected::DURATION;
 }
 
-pub(super) fn choice<T: Clone>(
-    written: &At<'_, String>,
-    choices: &[(&str, T)],
-) -> Result<T, ConfigError> {
-    let chosen = choices.iter().find(|(name, _)| name == written.value);
-    chosen.map(|(_, choice)| choice.clone()).ok_or_else(|| {
-        let names: Vec<_> = choices.iter().map(|(name, _)| *name).collect();
-        written.refuse(
-            &format!("unknown value \"{}\"", written.value),
-            &format!("expected one of: {}", names.join(", ")),
-        )
-    })
-}
-
-/// What the system can start: a program that has a name, and no byte that ends a string for the kernel.
-pub(super) fn command(written: &At<'_, Vec<Spanned<String>>>) -> Result<Vec<String>, ConfigError> {
-    let words: Vec<String> = written
-        .value
-        .iter()
-        .map(|word| word.get_ref().clone())
-        .collect();
-    let named = words.first().is_some_and(|program| !program.is_empty());
-    if named && words.iter().all(|word| !word.contains('\0')) {
-        return Ok(words);
+fn any_path(text: &str) -> Result<PathBuf, ValueError> {
+    if text.is_empty() || text.contains('\0') {
+        return Err(wrong("is not a path", expected::PATH));
     }
-    Err(written.refuse_value("is not a command", &expected_is(expected::COMMAND)))
+    Ok(text.into())
 }
 
-pub(super) fn check_name(written: &At<'_, String>) -> Result<(), ConfigError> {
-    let name = written.value;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-    if !name.is_empty() && !name.starts_with(['-', '.']) && name.bytes().all(allowed) {
-        return Ok(());
-    }
-    Err(written.refuse_value(
-        "cannot be the name of an instance",
-        &expected_is(expected::NAME),
-    ))
-}
-
-pub(super) fn target(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
-    let path = written.path()?;
-    let last = Path::new(written.value).components().next_back();
-    if written.value.ends_with('/') || !matches!(last, Some(Component::Normal(_))) {
-        return Err(written.refuse_value("names a directory", &expected_is(expected::TARGET)));
+fn file_path(text: &str) -> Result<PathBuf, ValueError> {
+    let path = any_path(text)?;
+    let last = path.components().next_back();
+    if text.ends_with('/') || !matches!(last, Some(Component::Normal(_))) {
+        return Err(wrong("names a directory", expected::TARGET));
     }
     Ok(path)
 }
 
-/// Where a CA or CRL file comes from: a file inside the lineage, or an absolute path.
-pub(super) fn source(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
-    let path = Path::new(written.value);
-    if path.is_absolute() {
-        return target(written);
+fn textfile_path(text: &str) -> Result<PathBuf, ValueError> {
+    let path = file_path(text)?;
+    // ".prom" by itself has no extension.
+    if path.extension().is_none_or(|name| name != "prom") {
+        return Err(wrong(
+            "is not a file that node_exporter reads",
+            expected::TEXTFILE,
+        ));
     }
-    if is_inside(written.value) {
-        return Ok(path.to_owned());
+    Ok(path)
+}
+
+fn companion_source(text: &str) -> Result<PathBuf, ValueError> {
+    if Path::new(text).is_absolute() {
+        file_path(text)
+    } else if is_inside(text) {
+        Ok(text.into())
+    } else {
+        let says = "is neither a file inside the lineage nor an absolute path";
+        Err(wrong(says, expected::SOURCE))
     }
-    Err(written.refuse_value(
-        "is neither a file inside the lineage nor an absolute path",
-        &expected_is(expected::SOURCE),
-    ))
+}
+
+fn lineage_file(text: &str) -> Result<String, ValueError> {
+    if !is_inside(text) {
+        return Err(wrong("is not a file inside the lineage", expected::INSIDE));
+    }
+    Ok(text.to_owned())
 }
 
 fn is_inside(name: &str) -> bool {
@@ -111,133 +91,116 @@ fn is_inside(name: &str) -> bool {
     plain && !name.is_empty() && !name.ends_with('/') && !name.contains('\0')
 }
 
-pub(super) fn server_names(
-    written: &At<'_, Vec<Spanned<String>>>,
-) -> Result<Vec<ServerName<'static>>, ConfigError> {
-    let example = &expected_is(expected::HOSTS);
-    let one = |name: &Spanned<String>| {
-        let name = written.part(name);
-        if name.value.starts_with("*.") {
-            let message = "is a wildcard, and clients verify hosts, not wildcards";
-            return Err(name.refuse_value(message, example));
-        }
-        if name.value.ends_with('.') {
-            let message =
-                "ends with a dot, and libpq compares names as text: no certificate has such a name";
-            return Err(name.refuse_value(message, example));
-        }
-        ServerName::try_from(name.value.clone())
-            .map_err(|_| name.refuse_value("is not a host name", example))
-    };
-    written.value.iter().map(one).collect()
-}
-
-pub(super) fn account(
-    written: &At<'_, written::WrittenAccount>,
-) -> Result<Option<Account>, ConfigError> {
-    let wrong = |message| Err(written.refuse_value(message, &expected_is(expected::ACCOUNT)));
-    match written.value {
-        written::WrittenAccount::Id(id) => match u32::try_from(*id) {
-            Ok(id) if id != u32::MAX => Ok(Some(Account::Id(id))),
-            _ => wrong("is not the number of a user or group"),
-        },
-        written::WrittenAccount::Name(name) => {
-            let odd = |c: char| c.is_control() || c.is_whitespace() || c == ':' || c == '/';
-            if name.is_empty() || name.contains(odd) {
-                return wrong("is not the name of a user or group");
-            }
-            Ok(Some(Account::Name(name.clone())))
-        }
+fn instance_name(text: &str) -> Result<String, ValueError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    if text.is_empty() || text.starts_with(['-', '.']) || !text.bytes().all(allowed) {
+        return Err(wrong("is not a valid name for an instance", expected::NAME));
     }
+    Ok(text.to_owned())
 }
 
-pub(super) fn address(written: &At<'_, String>) -> Result<Option<Address>, ConfigError> {
-    written.value.parse().map(Some).map_err(|error| {
-        written.refuse_value(
-            &format!("is not an address: {error}"),
-            &expected_is(expected::ADDRESS),
+fn lineage_name(text: &str) -> Result<String, ValueError> {
+    let is_name = !["", ".", ".."].contains(&text) && !text.contains('/');
+    if text.contains('\0') || !(is_name || text.starts_with('/')) {
+        let says = "is neither the name of a lineage nor an absolute path";
+        return Err(wrong(says, expected::LINEAGE));
+    }
+    Ok(text.to_owned())
+}
+
+fn host_name(text: &str) -> Result<ServerName<'static>, ValueError> {
+    if text.starts_with("*.") {
+        let says = "is a wildcard; clients verify host names, not wildcards";
+        return Err(wrong(says, expected::HOSTS));
+    }
+    if text.ends_with('.') {
+        let says =
+            "ends with a dot; libpq compares names as text, and no certificate has such a name";
+        return Err(wrong(says, expected::HOSTS));
+    }
+    ServerName::try_from(text.to_owned()).map_err(|_| wrong("is not a host name", expected::HOSTS))
+}
+
+fn address(text: &str) -> Result<Address, ValueError> {
+    let refused = |error| {
+        wrong(
+            format_args!("is not an address: {error}"),
+            expected::ADDRESS,
         )
-    })
-}
-
-pub(super) fn listen(written: &At<'_, String>) -> Result<Listen, ConfigError> {
-    let refused = |error: ListenError| {
-        written.refuse_value(&error.to_string(), &expected_is(expected::LISTEN))
     };
-    match Listen::parse(written.value).map_err(refused)? {
-        Listen::Tcp(address) => Ok(Listen::Tcp(address)),
-        Listen::Unix(path) => Listen::at(written.resolved(&path)).map_err(refused),
-    }
+    text.parse().map_err(refused)
 }
 
-pub(super) fn textfile(written: &At<'_, String>) -> Result<PathBuf, ConfigError> {
-    let path = target(written)?;
-    // node_exporter reads no other, and a name that is an extension alone has none.
-    if path.extension().is_some_and(|name| name == "prom") {
-        return Ok(path);
-    }
-    Err(written.refuse_value(
-        "is no file that node_exporter reads",
-        &expected_is(expected::TEXTFILE),
-    ))
+fn listen(text: &str) -> Result<Listen, ValueError> {
+    Listen::parse(text).map_err(|error| wrong(error, expected::LISTEN))
 }
 
-pub(super) fn files(
-    written: &At<'_, Table<written::WrittenFiles>>,
-) -> Result<Option<Files>, ConfigError> {
-    let inside = |name: &Spanned<String>| {
-        let name = written.part(name);
-        if is_inside(name.value) {
-            return Ok(name.value.clone());
-        }
-        Err(name.refuse_value(
-            "is not a file inside the lineage",
-            &expected_is(expected::INSIDE),
-        ))
-    };
-    Ok(Some(Files {
-        chain: inside(&written.value.0.chain)?,
-        key: inside(&written.value.0.key)?,
-    }))
+fn any_duration(text: &str) -> Result<Duration, ValueError> {
+    duration::parse(text).map_err(|error| wrong(error, expected::DURATION))
 }
 
-pub(super) fn expiry(
-    written: &At<'_, Table<written::WrittenExpiry>>,
-) -> Result<Thresholds, ConfigError> {
-    let written::WrittenExpiry { warn, critical } = &written.value.0;
-    let left = |key: &Key<Text>| -> Result<Option<SignedDuration>, ConfigError> {
-        let Some(text) = key else { return Ok(None) };
-        let text = written.part(text);
-        let left = SignedDuration::try_from(positive(&text)?);
-        let note = expected_is(expected::LONGER);
-        left.map(Some)
-            .map_err(|_| text.refuse_value("is too long", &note))
-    };
-    let thresholds = Thresholds {
-        warn: left(warn)?,
-        critical: left(critical)?,
-    };
-    match (critical, thresholds.warn, thresholds.critical) {
-        (Some(text), Some(before), Some(after)) if after > before => {
-            let expected = "expected as much as `warn` or less, since a warning comes first";
-            Err(written
-                .part(text)
-                .refuse_value("comes before `warn`", expected))
-        }
-        _ => Ok(thresholds),
-    }
-}
-
-pub(super) fn any_duration(written: &At<'_, Text>) -> Result<Duration, ConfigError> {
-    duration::parse(&written.value.0)
-        .map_err(|error| written.refuse_value(&error.to_string(), &expected_is(expected::DURATION)))
-}
-
-pub(super) fn positive(written: &At<'_, Text>) -> Result<Duration, ConfigError> {
-    let duration = any_duration(written)?;
+fn positive_duration(text: &str) -> Result<Duration, ValueError> {
+    let duration = any_duration(text)?;
     if duration.is_zero() {
-        let note = expected_is(expected::LONGER);
-        return Err(written.refuse_value("is not longer than zero", &note));
+        return Err(wrong("is not longer than zero", expected::LONGER));
     }
     Ok(duration)
+}
+
+macro_rules! as_path {
+    ($($path:ty),+) => {$(
+        impl AsRef<Path> for $path {
+            fn as_ref(&self) -> &Path {
+                &self.0
+            }
+        }
+    )+};
+}
+
+as_path!(AnyPath, FilePath, TextfilePath);
+
+/// A command that the system can start: a program and its arguments.
+pub(super) struct ProgramWords(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for ProgramWords {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let words = Vec::<String>::deserialize(deserializer)?;
+        let named = words.first().is_some_and(|program| !program.is_empty());
+        if !named || words.iter().any(|word| word.contains('\0')) {
+            return Err(wrong("is not a command", expected::COMMAND));
+        }
+        Ok(Self(words))
+    }
+}
+
+impl<'de> Deserialize<'de> for Account {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct NameOrNumber;
+        impl Visitor<'_> for NameOrNumber {
+            type Value = Account;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name in quotes or a number")
+            }
+
+            fn visit_str<E: Error>(self, name: &str) -> Result<Account, E> {
+                let odd = |c: char| c.is_control() || c.is_whitespace() || c == ':' || c == '/';
+                if name.is_empty() || name.contains(odd) {
+                    return Err(wrong(
+                        "is not a valid user or group name",
+                        expected::ACCOUNT,
+                    ));
+                }
+                Ok(Account::Name(name.to_owned()))
+            }
+
+            fn visit_i64<E: Error>(self, id: i64) -> Result<Account, E> {
+                match u32::try_from(id) {
+                    Ok(id) if id != u32::MAX => Ok(Account::Id(id)),
+                    _ => Err(wrong("is not a valid user or group ID", expected::ACCOUNT)),
+                }
+            }
+        }
+        deserializer.deserialize_any(NameOrNumber)
+    }
 }

@@ -5,8 +5,9 @@ use roff::{bold, italic, roman};
 use super::Made;
 use super::files::files;
 use super::page::{Page, sentences};
+use crate::config::keys::described::{Described, Holds, Key, Unless};
 use crate::config::keys::{
-    Holds, Key, Unless, of_an_instance, of_metrics, of_notify, of_the_file, of_watch,
+    WrittenConfig, WrittenInstance, WrittenMetrics, WrittenNotify, WrittenWatch,
 };
 
 /// Where a package puts the schemas.
@@ -48,7 +49,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
          address = \"127.0.0.1:5433\"\n",
     ),
     (
-        "A server, and the PgBouncer before it that shows its clients the same certificate.",
+        "A server, and a PgBouncer in front of it that shows its clients the same certificate.",
         "[[instance]]\n\
          name = \"16-main\"\n\
          lineage = \"postgres.example.com\"\n\
@@ -61,7 +62,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
          config_file = \"/etc/pgbouncer/pgbouncer.ini\"\n",
     ),
     (
-        "A server whose files another program places; pgcertd only tells whether it serves them.",
+        "A server whose files another program installs; pgcertd only reports whether it serves them.",
         "[[instance]]\n\
          name = \"legacy\"\n\
          lineage = \"/etc/ssl/legacy\"\n\
@@ -86,40 +87,46 @@ pub(super) fn page() -> Made {
     description(&mut page);
     table(
         &mut page,
-        "Keys above all tables",
-        &["Where pgcertd keeps what is its own."],
-        &of_the_file(),
+        "Top-level keys",
+        &["Where pgcertd keeps its own files."],
+        &WrittenConfig::keys(),
     );
     table(
         &mut page,
         "[watch]",
-        &["What is watched, and how often it is looked at."],
-        &of_watch(),
+        &["What is watched, and how often it is checked."],
+        &WrittenWatch::keys(),
     );
     table(
         &mut page,
         "[metrics]",
-        &["Where the metrics of the daemon are to be had."],
-        &of_metrics(),
+        &["Where the daemon's metrics are available."],
+        &WrittenMetrics::keys(),
     );
     table(
         &mut page,
         "[notify]",
-        &["Whom `pgcertd-notify`(8) tells what. The daemon itself has no use for it."],
-        &of_notify(),
+        &["Who is notified of what, by `pgcertd-notify`(8). The daemon itself does not use it."],
+        &WrittenNotify::keys(),
     );
     page.heading("[defaults]");
     page.paragraphs([
-        "Holds any key of an instance but `name`, `lineage`, `data_directory` and `config_file`, for the instances that do not write \
-         it. A key is taken as a whole: a `files` or `server_names` of the instance is not merged with it.",
+        "Any key of an instance except `name`, `lineage`, `data_directory` and `config_file`, for instances that do not \
+         set it. Each key applies as a whole: an instance's own `files` or `server_names` replaces the default, and is \
+         not merged with it.",
     ]);
-    let every = "One table for each PostgreSQL server. There may be none.";
-    table(&mut page, "[[instance]]", &[every], &of_an_instance());
+    let every = "One table per server. There may be none.";
+    table(
+        &mut page,
+        "[[instance]]",
+        &[every],
+        &WrittenInstance::keys(),
+    );
     page.heading("Fragments");
     page.paragraphs([
-        "Each file in `conf.d` beside the config whose name ends in `.toml` and does not begin with a dot is read \
-         after it, in the order of their names. Such a fragment holds `[[instance]]` tables and nothing else, and its \
-         instances take the config's `[defaults]`.",
+        "Each file in `conf.d` next to the config whose name ends in `.toml` and does not start with a dot is read \
+         after it, in alphabetical order. Such a fragment holds only `[[instance]]` tables, and the config's \
+         `[defaults]` apply to its instances.",
     ]);
     page.heading("Examples");
     for (does, text) in EXAMPLES {
@@ -147,12 +154,12 @@ fn description(page: &mut Page) {
          first line names. A fragment names its own by `#:schema file://{SCHEMAS}/pgcertd-fragment.schema.json`."
     );
     page.paragraphs([
-        "The config of `pgcertd`(8), in TOML. Keys that are not described here are refused, and so are values that make \
-         no sense; the error shows file, line and column, and what was expected.",
-        "`systemctl reload pgcertd` takes a changed config, after `pgcertd check --config-only` found it right; \
-         otherwise the old one stays in force. `pgcertd check` looks at what the config names as well.",
-        "A relative path starts at the directory of the file that it is written in. A duration has a unit: `ms`, `s`, \
-         `m`, `h`, `d` (24 hours) or `w`, as in \"200ms\" or \"1h 30m\".",
+        "The config of `pgcertd`(8), in TOML. Unknown keys and invalid values are refused; the error shows file, line \
+         and column, and what was expected.",
+        "`systemctl reload pgcertd` applies a changed config if `pgcertd check --config-only` accepts it; otherwise the \
+         old one stays in force. `pgcertd check` also checks what the config names.",
+        "A relative path is relative to the directory of the file that it is written in. A duration has a unit: `ms`, \
+         `s`, `m`, `h`, `d` (24 hours) or `w`, as in \"200ms\" or \"1h 30m\".",
         &schema,
     ]);
 }
@@ -167,7 +174,7 @@ fn table(page: &mut Page, title: &str, says: &[&str], keys: &[Key]) {
 
 fn entry(page: &mut Page, key: &Key) {
     let head = vec![bold(key.name), roman(" = "), italic(key.holds.kind())];
-    let mut says: Vec<String> = key.what.iter().map(|text| (*text).to_owned()).collect();
+    let mut says = key.what.clone();
     let expected = match &key.holds {
         // Their kind says as much, or they are listed below.
         Holds::Path | Holds::Paths | Holds::Target | Holds::Duration | Holds::Longer => None,
@@ -178,7 +185,7 @@ fn entry(page: &mut Page, key: &Key) {
         says.push(format!("Expected: {expected}."));
     }
     let default = match &key.unless {
-        Unless::Needed => "Needed.".to_owned(),
+        Unless::Required => "Required.".to_owned(),
         Unless::Is(value) => format!("Default: `{value}`"),
         Unless::Else(words) => format!("Default: {words}."),
     };

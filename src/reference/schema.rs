@@ -8,8 +8,9 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 
 use super::Made;
+use crate::config::keys::described::{Described, Holds, Key, Unless};
 use crate::config::keys::{
-    Holds, Key, OWN, Unless, of_an_instance, of_metrics, of_notify, of_the_file, of_watch,
+    OWN, WrittenConfig, WrittenInstance, WrittenMetrics, WrittenNotify, WrittenWatch,
 };
 
 /// A number and a unit, once or several times: `200ms`, `1h 30m`. The unit may be written out.
@@ -28,23 +29,29 @@ pub(super) fn all() -> Vec<Made> {
 }
 
 fn of_config() -> Value {
-    let mut properties = properties(&of_the_file());
+    let mut properties = properties(&WrittenConfig::keys());
     properties.insert(
         "watch".into(),
         described(
-            table(&of_watch()),
-            "What is watched, and how often it is looked at.",
+            table(&WrittenWatch::keys()),
+            "What is watched, and how often it is checked.",
         ),
     );
     properties.insert(
         "metrics".into(),
-        described(table(&of_metrics()), "Where the metrics are to be had."),
+        described(
+            table(&WrittenMetrics::keys()),
+            "Where the metrics are available.",
+        ),
     );
     properties.insert(
         "notify".into(),
-        described(table(&of_notify()), "Whom pgcertd notify tells what."),
+        described(
+            table(&WrittenNotify::keys()),
+            "Who is notified of what, by pgcertd notify.",
+        ),
     );
-    let shared: Vec<Key> = of_an_instance()
+    let shared: Vec<Key> = WrittenInstance::keys()
         .into_iter()
         .filter(|key| !OWN.contains(&key.name))
         .collect();
@@ -52,7 +59,7 @@ fn of_config() -> Value {
         "defaults".into(),
         described(
             table(&shared),
-            "Any key of an instance but name, lineage, data_directory and config_file, for the instances that do not write it.",
+            "Any key of an instance except name, lineage, data_directory and config_file, for instances that do not set it.",
         ),
     );
     properties.insert("instance".into(), instances());
@@ -76,7 +83,7 @@ fn document(title: &str, properties: Map<String, Value>) -> Value {
 }
 
 fn instances() -> Value {
-    let mut instance = table(&of_an_instance());
+    let mut instance = table(&WrittenInstance::keys());
     // Which of the two goes with which `kind` is for pgcertd to say: that may stand in [defaults].
     instance["required"] = json!(["name", "lineage"]);
     instance["oneOf"] = json!([
@@ -84,7 +91,7 @@ fn instances() -> Value {
         { "required": ["config_file"] },
     ]);
     json!({
-        "description": "One server each.",
+        "description": "One table per server.",
         "type": "array",
         "items": described(instance, "One server."),
     })
@@ -93,7 +100,7 @@ fn instances() -> Value {
 fn table(keys: &[Key]) -> Value {
     let needed: Vec<_> = keys
         .iter()
-        .filter(|key| matches!(key.unless, Unless::Needed))
+        .filter(|key| matches!(key.unless, Unless::Required))
         .map(|key| key.name)
         .collect();
     let mut table = json!({
@@ -120,7 +127,7 @@ fn property(key: &Key) -> Value {
     }
     let mut property = value(&key.holds);
     match &key.unless {
-        Unless::Needed => {}
+        Unless::Required => {}
         Unless::Else(words) => says += &format!("\n\nDefault: {words}."),
         Unless::Is(default) if default.contains("NAME") => {
             says += &format!("\n\nDefault: {default}, with the instance's name.");

@@ -92,9 +92,9 @@ impl DeploymentReport<'_> {
         (!words.is_empty()).then(|| words.join(" "))
     }
 
-    fn verb(&self) -> &'static str {
+    fn verb(&self) -> String {
         let beside = self.is_beside();
-        match self.done.outcome {
+        let verb = match self.done.outcome {
             // No handshake shows a CRL.
             SyncOutcome::Deployed if beside => "deployed",
             SyncOutcome::Deployed => "deployed and served",
@@ -102,18 +102,17 @@ impl DeploymentReport<'_> {
             SyncOutcome::Installed => "installed, not served yet",
             SyncOutcome::Unverified if beside => "installed, loading not verified",
             SyncOutcome::Unverified => "installed, serving not verified",
-            SyncOutcome::RolledBack => match self.config.kind() {
-                config::ServerKind::Postgres => "rejected by Postgres and rolled back",
-                config::ServerKind::PgBouncer => "rejected by PgBouncer and rolled back",
-                config::ServerKind::Patroni => "rejected by Patroni and rolled back",
-            },
+            SyncOutcome::RolledBack => {
+                return format!("rejected by {} and rolled back", self.config.kind().name());
+            }
             SyncOutcome::TakenBack => "not proven served and rolled back",
             SyncOutcome::Refused => "refused",
             SyncOutcome::Failed => "failed",
             SyncOutcome::Waiting => "waiting",
             SyncOutcome::WouldDeploy => "would be deployed",
             SyncOutcome::Unchanged => "unchanged",
-        }
+        };
+        verb.to_owned()
     }
 
     /// Whether this says what is wrong in the state that the deployment left behind.

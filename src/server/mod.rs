@@ -27,6 +27,7 @@ mod plain;
 pub(crate) mod postmaster;
 pub(crate) mod probe;
 pub(crate) mod process;
+pub(crate) mod profile;
 pub(crate) mod program;
 pub(crate) mod reload;
 pub(crate) mod running;

@@ -10,6 +10,7 @@ use crate::config::ServerKind;
 use crate::host::look::CannotLook;
 use crate::host::mounts;
 use crate::problem::Problem;
+use crate::server::profile::Profile;
 
 /// A target that the server sees as a file mounted by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,13 +36,14 @@ impl fmt::Display for Pinned {
 
 impl Pinned {
     pub(crate) fn problem(&self) -> Problem {
-        let (settings, server) = match self.kind {
-            ServerKind::Postgres => ("ssl_cert_file and ssl_key_file", "the server"),
-            ServerKind::PgBouncer => ("client_tls_cert_file and client_tls_key_file", "PgBouncer"),
-            ServerKind::Patroni => ("restapi.certfile and restapi.keyfile", "Patroni"),
-        };
+        let Profile {
+            cert_setting,
+            key_setting,
+            ..
+        } = self.kind.profile();
+        let name = self.kind.name();
         let fix = format!(
-            "mount its directory there instead, set {settings} to the file in it, and restart {server}"
+            "mount its directory there instead, set {cert_setting} and {key_setting} to the file in it, and restart {name}"
         );
         Problem::new(self.to_string(), fix)
     }
@@ -71,7 +73,7 @@ pub(crate) async fn look(
     let (kind, theirs) = (process.kind(), process.mounts());
     let files: Vec<PathBuf> = targets.paths().map(Path::to_owned).collect();
     let looked = tokio::task::spawn_blocking(move || {
-        let found = mounts::first_alone(&theirs, files.into_iter())?;
+        let found = mounts::first_alone(&theirs, files)?;
         Ok(found.map(|(target, at)| Pinned { target, at, kind }))
     });
     looked

@@ -315,7 +315,7 @@ fn tls_of(answers: &[String; 5], data_directory: &Path) -> TlsSettings {
     let path = |text: &str| data_directory.join(text);
     let optional = |text: &str| (!text.is_empty()).then(|| path(text));
     TlsSettings {
-        names: Names::POSTGRES,
+        names: Names::postgres(),
         on: ssl == "on",
         cert_file: path(cert),
         key_file: path(key),

@@ -10,7 +10,7 @@ use super::process::Process;
 use super::settings::{self, TlsSettings};
 use super::unseen::Unseen;
 use crate::bundle::Bundle;
-use crate::config::{Address, ServerKind};
+use crate::config::Address;
 use crate::problem::Problem;
 
 impl Instance {
@@ -41,10 +41,7 @@ impl Instance {
 
     /// How its clients ask for TLS.
     pub(crate) fn opening(&self) -> Opening {
-        match self.config.kind() {
-            ServerKind::Postgres | ServerKind::PgBouncer => Opening::Request,
-            ServerKind::Patroni => Opening::Https,
-        }
+        self.config.kind().profile().opening
     }
 
     /// Whether another server than `process` showed `served`: where the config names an

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::bundle::{Piece, TrustFiles};
-use crate::config::ServerHome;
+use crate::config::{ServerHome, ServerKind};
 use crate::host::file;
 use crate::problem::Problem;
 
@@ -59,57 +59,33 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(crate) const POSTGRES: Names = Names {
-        off: "ssl = off",
-        on: "ssl = on",
-        cert: NamedSetting {
-            name: "ssl_cert_file",
-            place: Setter::Configuration,
-        },
-        key: NamedSetting {
-            name: "ssl_key_file",
-            place: Setter::Configuration,
-        },
-        trust_files: TrustFiles {
-            ca: "ssl_ca_file",
-            crl: "ssl_crl_file",
-        },
-        file: None,
-    };
-
-    /// Those of the server at `place`.
-    pub(crate) fn for_home(place: &ServerHome) -> Names {
-        let named = |name, file: &Path| NamedSetting {
-            name,
-            place: Setter::File(file.to_owned()),
+    /// Those of the server at `home`.
+    pub(crate) fn for_home(home: &ServerHome) -> Names {
+        let profile = home.kind.profile();
+        let place = match home.kind {
+            ServerKind::Postgres => Setter::Configuration,
+            ServerKind::PgBouncer | ServerKind::Patroni => Setter::File(home.path.clone()),
         };
-        match place {
-            ServerHome::Postgres { .. } => Names::POSTGRES,
-            ServerHome::PgBouncer { config_file } => Names {
-                off: "client_tls_sslmode = disable",
-                on: "client_tls_sslmode = prefer, or a stricter one,",
-                cert: named("client_tls_cert_file", config_file),
-                key: named("client_tls_key_file", config_file),
-                trust_files: TrustFiles {
-                    ca: "client_tls_ca_file",
-                    // It has none.
-                    crl: "client_tls_crl_file",
-                },
-                file: Some(config_file.clone()),
-            },
-            ServerHome::Patroni { config_file } => Names {
-                off: "restapi.certfile is not set",
-                on: "restapi.certfile and restapi.keyfile",
-                cert: named("restapi.certfile", config_file),
-                key: named("restapi.keyfile", config_file),
-                trust_files: TrustFiles {
-                    ca: "restapi.cafile",
-                    // It has none.
-                    crl: "restapi.crlfile",
-                },
-                file: Some(config_file.clone()),
-            },
+        let named = |name| NamedSetting {
+            name,
+            place: place.clone(),
+        };
+        Names {
+            off: profile.tls_off,
+            on: profile.tls_on,
+            cert: named(profile.cert_setting),
+            key: named(profile.key_setting),
+            trust_files: profile.trust_settings,
+            file: (place != Setter::Configuration).then(|| home.path.clone()),
         }
+    }
+
+    /// Those of a Postgres.
+    pub(crate) fn postgres() -> Names {
+        Names::for_home(&ServerHome {
+            kind: ServerKind::Postgres,
+            path: PathBuf::new(),
+        })
     }
 
     /// The setting that names the CA or the CRL file.

@@ -145,7 +145,7 @@ impl TlsSettings {
             if piece == Piece::Ca && self.hosts().is_some() {
                 continue;
             }
-            let setting = Names::POSTGRES.trust_file(piece);
+            let setting = Names::postgres().trust_file(piece);
             let named = self.trust_files.get(piece).and_then(Option::as_ref);
             let wanted = &companion.file;
             let what = match named {
@@ -343,7 +343,7 @@ mod tests {
         let mode = rustix::fs::Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, kind, mode, 0).unwrap();
         let settings = TlsSettings {
-            names: Names::POSTGRES,
+            names: Names::postgres(),
             on: true,
             cert_file: "/c".into(),
             key_file: "/k".into(),

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::SetupError;
+use super::error::SetupError;
 use super::server::{SetupServer, reader};
 use crate::host::file;
 

@@ -6,18 +6,27 @@
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::fragment::{Fragment, FragmentEntry};
-use super::host_line::LineToAdd;
+use super::error::SetupError;
 use super::managed::by_patroni;
-use super::server::user_name;
+use super::require_tls::Tightening;
+use super::scene::Site;
+use super::server::SetupServer;
 use super::service::Admission;
-use super::{SetupError, SetupServer};
+use super::step::Step;
+use super::step::drop_in::DropInStep;
+use super::step::fragment::{FragmentEntry, FragmentStep};
+use super::step::host_line::HostLineStep;
+use super::step::install::InstallStep;
+use super::step::new_file::NewFile;
+use super::step::settings::{AlteredSetting, SettingsStep};
+use super::step::tighten::TightenStep;
 use crate::config::{self, Config, Mode, SHARED};
 use crate::deploy::plan::Intent;
 use crate::deploy::{Keeper, SyncOutcome};
 use crate::host::look::is_same_file;
-use crate::host::privilege::{Ids, PrivilegeError};
+use crate::host::privilege::PrivilegeError;
 use crate::lineage::{Source, Spec, Tracked};
+use crate::problem::Problem;
 use crate::server::files::{Found, Installed};
 use crate::server::hosts::{Hosts, line_text};
 use crate::server::probe::AskedName;
@@ -26,6 +35,7 @@ use crate::server::program::{changed_since, tls_settings};
 use crate::server::settings::TlsSettings;
 use crate::server::sql::{ServerSettings, Setting, Sql};
 use crate::server::{Instance, Purpose};
+use crate::text::CommandLine;
 
 #[derive(Debug, Clone)]
 pub(crate) enum PlanSubject {
@@ -35,45 +45,15 @@ pub(crate) enum PlanSubject {
     New(FragmentEntry),
 }
 
-/// A setting, and what becomes of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PlannedChange {
-    pub(crate) setting: Setting,
-    pub(crate) from: String,
-    pub(crate) to: String,
-}
-
-/// What becomes of the files that the server names now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum PlannedTarget {
-    /// The config says which files are written.
-    Configured,
-    /// The server's own are taken over.
-    TakenOver,
-    /// A file of the instance's own is written; where the server's own are private ones, why they are not
-    /// taken over.
-    Own(Option<String>),
-}
-
 /// Everything that a set-up is going to do.
-#[derive(Debug)]
 pub(crate) struct SetupPlan {
-    pub(crate) server: SetupServer,
-    /// The config as it will be.
-    pub(crate) config: Config,
-    pub(crate) instance: config::InstanceConfig,
-    /// The file that is written into `conf.d`; none where the config has the instance.
-    pub(crate) fragment: Option<Fragment>,
-    /// What the service needs, so that its daemon keeps it so.
-    pub(crate) admission: Admission,
-    pub(crate) target: PlannedTarget,
+    pub(crate) site: Site,
+    pub(crate) steps: Vec<Step>,
+    /// What will keep the service from serving the instance, each with the command that fixes it, where one can.
+    pub(crate) obstacles: Vec<(String, Option<CommandLine>)>,
+    /// Where the server's own files are private ones, why they are not taken over.
+    pub(crate) not_taken_over: Option<String>,
     pub(crate) source: Source,
-    /// What an install would come to.
-    pub(crate) install: SyncOutcome,
-    /// What is set by ALTER SYSTEM.
-    pub(crate) settings: Vec<PlannedChange>,
-    /// The line that is added to `pg_hosts.conf`.
-    pub(crate) host_line: Option<LineToAdd>,
     pub(crate) current: ServerSettings,
     /// What is worth knowing; it stops nothing.
     pub(crate) notes: Vec<String>,
@@ -89,6 +69,7 @@ impl SetupPlan {
         server: SetupServer,
         sql: &Sql,
         subject: PlanSubject,
+        require_tls: bool,
         prober: &Prober,
     ) -> Result<SetupPlan, SetupError> {
         let current = sql.server_settings().await?;
@@ -99,47 +80,83 @@ impl SetupPlan {
             None => Pair::from_current(&current, &server.data_directory),
         };
         let Written {
-            config,
-            instance,
+            site,
             fragment,
-            target,
-        } = written(config, &server, subject, pair.as_ref(), prober).await?;
-        if instance.mode == Mode::Observe {
-            return Err(SetupError::Observed(instance.name));
+            takes_over,
+            not_taken_over,
+        } = Written::for_subject(config, server, subject, pair, prober).await?;
+        if site.instance.mode == Mode::Observe {
+            return Err(SetupError::new(
+                format!(
+                    "mode = \"observe\": pgcertd is to touch nothing of {}",
+                    site.instance.name
+                ),
+                "change that in its config first",
+            ));
         }
         if current.listen_addresses.trim().is_empty() {
-            return Err(SetupError::NoTcp);
+            return Err(SetupError::new(
+                "listen_addresses is empty: no client can connect by TCP, and over Unix sockets PostgreSQL speaks no TLS",
+                "set it (ALTER SYSTEM SET listen_addresses = '*'), restart the server, and set it up then",
+            ));
         }
-        let mut settings = changes(&current, &instance, &server.data_directory);
-        let mut lineage = tracked(&config, &instance);
+        let mut settings = changes(&current, &site);
+        let mut lineage = tracked(&site);
         let mut host_line = None;
         if let Some(tls) = tls.filter(|tls| tls.hosts().is_some()) {
             // What these name is not even opened.
-            settings.retain(|change| change.setting == Setting::Ssl);
+            settings.retain(|altered| altered.setting == Setting::Ssl);
             let source = lineage.settled().await?;
-            let tls = tls.for_instance(&instance, source.bundle().map(AsRef::as_ref));
-            host_line = LineToAdd::proposed(&server, &tls, &instance).await?;
+            let tls = tls.for_instance(&site.instance, source.bundle().map(AsRef::as_ref));
+            host_line = HostLineStep::proposed(&tls, &site).await?;
         }
         if !settings.is_empty() {
-            let print =
-                |data: &str| config.command(&["setup", "--print", "--data-directory", data]);
-            let print = print(&server.data_directory.to_string_lossy());
-            changeable(&server, sql, &current, &settings, print).await?;
+            changeable(&site, sql, &current, &settings).await?;
         }
-        let (source, install) = fitting(&config, &instance, &mut lineage, prober).await?;
-        let admission = admission(&config, &instance, &lineage, server.owner).await?;
-        let notes = notes(&server, &current, &instance).await;
+        let (source, outcome) = fitting(&site, &mut lineage, prober).await?;
+        let admission = admission(&site, &lineage).await?;
+        let notes = notes(&site, &current).await;
+        let tightening = if require_tls {
+            Tightening::proposed(sql, site.server.owner).await?
+        } else {
+            None
+        };
+        let mut steps = Vec::new();
+        if let Some(NewFile { text, .. }) = fragment {
+            let directory_made = false;
+            steps.push(Step::Fragment(FragmentStep {
+                text,
+                directory_made,
+            }));
+        }
+        if let Some(NewFile { text, .. }) = admission.drop_in {
+            steps.push(Step::DropIn(DropInStep { text }));
+        }
+        let needs_reload = !settings.is_empty() || host_line.is_some();
+        steps.push(Step::Install(InstallStep {
+            outcome: Some(outcome),
+            takes_over,
+            needs_reload,
+            ..InstallStep::default()
+        }));
+        if !settings.is_empty() {
+            steps.push(Step::Settings(SettingsStep { settings }));
+        }
+        steps.extend(host_line.map(Step::HostLine));
+        steps.extend(needs_reload.then_some(Step::Reload));
+        steps.push(Step::Verify);
+        let tighten = tightening.map(|tightening| TightenStep {
+            tightened: tightening.record(&site.state()),
+            exposed: tightening.lines(),
+            diff: tightening.diff(),
+        });
+        steps.extend(tighten.map(Step::Tighten));
         Ok(SetupPlan {
-            server,
-            config,
-            instance,
-            fragment,
-            admission,
-            target,
+            site,
+            steps,
+            obstacles: admission.obstacles,
+            not_taken_over,
             source,
-            install,
-            settings,
-            host_line,
             current,
             notes,
         })
@@ -147,11 +164,7 @@ impl SetupPlan {
 
     /// Whether nothing is to be done.
     pub(crate) fn is_empty(&self) -> bool {
-        self.fragment.is_none()
-            && self.admission.drop_in.is_none()
-            && self.settings.is_empty()
-            && self.host_line.is_none()
-            && self.install == SyncOutcome::Unchanged
+        !self.steps.iter().any(Step::is_change)
     }
 }
 
@@ -163,13 +176,12 @@ struct Pair {
 }
 
 impl Pair {
-    /// None where TLS is off, or where it is the pair that all services of a host share.
+    /// None where TLS is off.
     fn from_current(current: &ServerSettings, data: &Path) -> Option<Pair> {
-        let pair = Pair {
+        current.ssl.then(|| Pair {
             cert: data.join(&current.cert_file),
             key: data.join(&current.key_file),
-        };
-        (current.ssl && !pair.is_shared()).then_some(pair)
+        })
     }
 
     /// Where the name that a client asks for decides: what the new instance's names get, if no other name does. None
@@ -181,11 +193,10 @@ impl Pair {
         let names = entry.server_names.iter();
         let names: Vec<AskedName> = names.map(|name| AskedName::by_host(name)).collect();
         let (cert, key) = hosts.own_pair(&names)?;
-        let pair = Pair {
+        Some(Pair {
             cert: cert.to_owned(),
             key: key.to_owned(),
-        };
-        (!pair.is_shared()).then_some(pair)
+        })
     }
 
     /// Whether a file of it is one that all services of a host share.
@@ -201,11 +212,13 @@ impl Pair {
 
 /// The config as it will be.
 pub(crate) struct Written {
-    pub(crate) config: Config,
-    pub(crate) instance: config::InstanceConfig,
+    pub(crate) site: Site,
     /// What is to be written for that.
-    pub(crate) fragment: Option<Fragment>,
-    pub(crate) target: PlannedTarget,
+    pub(crate) fragment: Option<NewFile>,
+    /// Whether the server's own files are taken over.
+    takes_over: bool,
+    /// Why not, where they are private ones.
+    not_taken_over: Option<String>,
 }
 
 /// What a person is to write.
@@ -225,7 +238,7 @@ pub(crate) struct ByHand {
 /// The config would not be right.
 pub(crate) async fn by_hand(
     config: &Config,
-    server: &SetupServer,
+    server: SetupServer,
     subject: PlanSubject,
     prober: &Prober,
 ) -> Result<ByHand, SetupError> {
@@ -238,15 +251,15 @@ pub(crate) async fn by_hand(
             key: tls.key_file.clone(),
         }),
     });
-    let pair = pair.filter(|pair| !pair.is_shared());
-    let written = written(config, server, subject, pair.as_ref(), prober).await?;
-    let mut lineage = tracked(&written.config, &written.instance);
+    let written = Written::for_subject(config, server, subject, pair, prober).await?;
+    let site = &written.site;
+    let mut lineage = tracked(site);
     // What it holds is for the sync to say; this is about the directories that it leads through, and the names.
     let source = lineage.settled().await?;
-    let admission = admission(&written.config, &written.instance, &lineage, server.owner).await?;
+    let admission = admission(site, &lineage).await?;
     let bundle = source.bundle().map(|bundle| &**bundle);
-    let tls = tls.map(|tls| tls.for_instance(&written.instance, bundle));
-    let host_line = tls.map_or(Ok(None), |tls| host_line(&tls, &written.instance))?;
+    let tls = tls.map(|tls| tls.for_instance(&site.instance, bundle));
+    let host_line = tls.map_or(Ok(None), |tls| host_line(&tls, &site.instance))?;
     Ok(ByHand {
         written,
         admission,
@@ -267,160 +280,160 @@ fn host_line(
     match hosts.names_to_add(&tls.asked_names, cert, key) {
         Ok(Ok(names)) if names.is_empty() => Ok(None),
         Ok(Ok(names)) => Ok(Some((hosts.file.clone(), line_text(&names, cert, key)))),
-        Ok(Err(not_used)) => Err(SetupError::ByName(not_used)),
-        Err(cannot) => Err(SetupError::HostFiles(cannot)),
+        Ok(Err(not_used)) => Err(SetupError::by_name(not_used)),
+        Err(cannot) => {
+            let unknown = "which files pg_hosts.conf names is not known";
+            Err(cannot.problem().about(unknown).into())
+        }
     }
 }
 
-async fn written(
-    config: &Config,
-    server: &SetupServer,
-    subject: PlanSubject,
-    pair: Option<&Pair>,
-    prober: &Prober,
-) -> Result<Written, SetupError> {
-    let entry = match subject {
-        PlanSubject::Known(instance) => {
-            return Ok(Written {
-                config: config.clone(),
-                instance: *instance,
-                fragment: None,
-                target: PlannedTarget::Configured,
-            });
+impl Written {
+    /// The subject as the config has it, or is to have it: with the server's own files where they are private ones that
+    /// may be written.
+    async fn for_subject(
+        config: &Config,
+        server: SetupServer,
+        subject: PlanSubject,
+        pair: Option<Pair>,
+        prober: &Prober,
+    ) -> Result<Written, SetupError> {
+        let entry = match subject {
+            PlanSubject::Known(instance) => {
+                let (config, instance) = (config.clone(), *instance);
+                return Ok(Written {
+                    site: Site {
+                        config,
+                        instance,
+                        server,
+                    },
+                    fragment: None,
+                    takes_over: false,
+                    not_taken_over: None,
+                });
+            }
+            PlanSubject::New(entry) => entry,
+        };
+        let mut not_taken_over = None;
+        if let Some(pair) = pair.filter(|pair| !pair.is_shared()) {
+            match taken_over(config, &server, &entry, &pair, prober).await {
+                Ok(written) => return Ok(written),
+                Err(why) => not_taken_over = Some(why),
+            }
         }
-        PlanSubject::New(entry) => entry,
-    };
-    let mut kept = None;
-    if let Some(pair) = pair {
-        match taken_over(config, server.owner, &entry, pair, prober).await? {
-            Ok(written) => return Ok(written),
-            Err(why) => kept = Some(why),
-        }
+        let written = with(config, server, &entry)?;
+        Ok(Written {
+            not_taken_over,
+            ..written
+        })
     }
-    let fragment = entry.fragment(&config.fragments());
-    let (config, instance) = with(config, &fragment, &entry.name)?;
-    Ok(Written {
-        config,
-        instance,
-        fragment: Some(fragment),
-        target: PlannedTarget::Own(kept),
-    })
 }
 
 fn with(
     config: &Config,
-    fragment: &Fragment,
-    name: &str,
-) -> Result<(Config, config::InstanceConfig), SetupError> {
+    server: SetupServer,
+    entry: &FragmentEntry,
+) -> Result<Written, SetupError> {
+    let fragment = entry.fragment(&config.fragments());
     let config = Config::load_with(&config.file, &fragment.path, &fragment.text)?;
-    let instance = config.instance(name).cloned();
+    let instance = config.instance(&entry.name).cloned();
     // A config that has been loaded with the fragment has its instance.
-    let instance = instance.ok_or_else(|| SetupError::NoRecord(name.to_owned()))?;
-    Ok((config, instance))
+    let instance = instance.ok_or_else(|| SetupError::no_record(&entry.name))?;
+    Ok(Written {
+        site: Site {
+            config,
+            instance,
+            server,
+        },
+        fragment: Some(fragment),
+        takes_over: entry.files.is_some(),
+        not_taken_over: None,
+    })
 }
 
-/// The entry with the server's own files, if they are private ones that may be written; a sentence if not.
+/// With the server's own files, if they are private ones that may be written; a sentence if not.
 async fn taken_over(
     config: &Config,
-    owner: Ids,
+    server: &SetupServer,
     entry: &FragmentEntry,
     pair: &Pair,
     prober: &Prober,
-) -> Result<Result<Written, String>, SetupError> {
-    let said = |path: &Path| path.to_str().map(str::to_owned);
-    let (Some(cert), Some(key)) = (said(&pair.cert), said(&pair.key)) else {
-        return Ok(Err("its path is not UTF-8".into()));
+) -> Result<Written, String> {
+    let text = |path: &Path| {
+        path.to_str()
+            .map(str::to_owned)
+            .ok_or("its path is not UTF-8")
     };
     let entry = FragmentEntry {
-        files: Some((cert, key)),
+        files: Some((text(&pair.cert)?, text(&pair.key)?)),
         ..entry.clone()
     };
-    let fragment = entry.fragment(&config.fragments());
-    let (config, instance) = match with(config, &fragment, &entry.name) {
-        Ok(loaded) => loaded,
-        Err(SetupError::Config(error)) => return Ok(Err(error.message().to_owned())),
-        Err(error) => return Err(error),
-    };
-    let mut handle = Instance::new(&config, &instance, prober.clone());
-    handle.refresh(Purpose::Look).await?;
-    let looked = handle
-        .on_files(|targets| {
-            let closed = targets.unwritable(&targets.directories_of_files());
-            Ok((targets.look()?, closed))
-        })
-        .await;
-    let (look, closed) = match looked {
-        Ok(looked) => looked,
-        Err(error) => return Ok(Err(error.to_string())),
-    };
-    if look
-        .found
-        .iter()
-        .any(|found| matches!(found, Found::Link(_)))
-    {
-        return Ok(Err("it is a symbolic link".into()));
+    let written = with(config, server.clone(), &entry).map_err(|error| match error {
+        SetupError::Config(error) => error.message().to_owned(),
+        other => other.to_string(),
+    })?;
+    let site = &written.site;
+    let mut handle = Instance::new(&site.config, &site.instance, prober.clone());
+    let entered = handle.refresh(Purpose::Look).await;
+    entered.map_err(|e| e.to_string())?;
+    let looked = handle.on_files(|targets| {
+        let closed = targets.unwritable(&targets.directories_of_files());
+        Ok((targets.look()?, closed))
+    });
+    let (look, closed) = looked.await.map_err(|e| e.to_string())?;
+    let is_link = |found: &Found| matches!(found, Found::Link(_));
+    if look.found.iter().any(is_link) {
+        return Err("it is a symbolic link".into());
     }
     if let Installed::Unusable(why) = &look.installed {
-        return Ok(Err(why.clone()));
+        return Err(why.to_string());
     }
     if let Some((directory, _)) = closed.first() {
-        return Ok(Err(format!(
-            "{} is not writable for {}",
-            directory.display(),
-            user_name(owner.uid)
-        )));
+        let (directory, user) = (directory.display(), server.user());
+        return Err(format!("{directory} is not writable for {user}"));
     }
-    Ok(Ok(Written {
-        config,
-        instance,
-        fragment: Some(fragment),
-        target: PlannedTarget::TakenOver,
-    }))
+    Ok(written)
 }
 
 /// What is to be set: the files where they are others, and `ssl` where it is off.
-fn changes(
-    current: &ServerSettings,
-    instance: &config::InstanceConfig,
-    data: &Path,
-) -> Vec<PlannedChange> {
+fn changes(current: &ServerSettings, site: &Site) -> Vec<AlteredSetting> {
+    let (instance, data) = (&site.instance, &site.server.data_directory);
     let files = [
         (Setting::CertFile, &current.cert_file, &instance.cert_file),
         (Setting::KeyFile, &current.key_file, &instance.key_file),
     ];
-    let mut changes: Vec<PlannedChange> = files
+    let mut changes: Vec<AlteredSetting> = files
         .into_iter()
-        .filter(|(_, from, to)| !is_same_file(&data.join(from), to))
-        .map(|(setting, from, to)| PlannedChange {
-            setting,
-            from: from.clone(),
-            to: to.display().to_string(),
-        })
+        .filter(|(_, now, set)| !is_same_file(&data.join(now), set))
+        .map(|(setting, now, set)| AlteredSetting::planned(setting, now, set.display().to_string()))
         .collect();
     if !current.ssl {
-        changes.push(PlannedChange {
-            setting: Setting::Ssl,
-            from: "off".into(),
-            to: "on".into(),
-        });
+        changes.push(AlteredSetting::planned(Setting::Ssl, "off", "on".into()));
     }
     changes
 }
 
 /// Whether ALTER SYSTEM will do it.
 async fn changeable(
-    server: &SetupServer,
+    site: &Site,
     sql: &Sql,
     current: &ServerSettings,
-    changes: &[PlannedChange],
-    print: String,
+    changes: &[AlteredSetting],
 ) -> Result<(), SetupError> {
-    let data = server.data_directory.clone();
-    if by_patroni(server, &current.config_file).await? {
-        return Err(SetupError::Managed { data, print });
+    let data = site.server.data_directory.display();
+    let words = ["setup", "--print", "--data-directory", &data.to_string()];
+    let print = site.config.command(&words);
+    if by_patroni(&site.server, &current.config_file).await? {
+        let what = format!("Patroni keeps the configuration of the server of {data}");
+        let fix = "set ssl, ssl_cert_file and ssl_key_file there, as this shows";
+        return Err(Problem::new(what, fix).with(print).into());
     }
     if !current.allow_alter_system {
-        return Err(SetupError::Forbidden { data, print });
+        let what = format!(
+            "allow_alter_system is off: another program keeps the configuration of the server of {data}"
+        );
+        let fix = "set the lines there that this shows";
+        return Err(Problem::new(what, fix).with(print).into());
     }
     let fixed = sql.on_command_line().await?;
     let settings: Vec<String> = changes
@@ -429,28 +442,34 @@ async fn changeable(
         .filter(|name| fixed.contains(name))
         .collect();
     if !settings.is_empty() {
-        return Err(SetupError::CommandLine { settings });
+        let settings = settings.join(" and ");
+        return Err(SetupError::new(
+            format!(
+                "the server was started with {settings}, which overrides ALTER SYSTEM and every file"
+            ),
+            "remove that from its command line, restart it, and set it up then",
+        ));
     }
     match sql.file_faults().await? {
         faults if faults.is_empty() => Ok(()),
-        faults => Err(SetupError::Faulty { faults }),
+        faults => Err(SetupError::faulty(&faults.join("; "))),
     }
 }
 
-fn tracked(config: &Config, instance: &config::InstanceConfig) -> Tracked {
-    let watch = &config.watch;
-    Tracked::new(Spec::from(instance), watch.debounce, watch.settle_timeout)
+fn tracked(site: &Site) -> Tracked {
+    let watch = &site.config.watch;
+    Tracked::new(
+        Spec::from(&site.instance),
+        watch.debounce,
+        watch.settle_timeout,
+    )
 }
 
 /// What the service needs for an instance whose lineage has been read.
-async fn admission(
-    config: &Config,
-    instance: &config::InstanceConfig,
-    lineage: &Tracked,
-    owner: Ids,
-) -> Result<Admission, SetupError> {
+async fn admission(site: &Site, lineage: &Tracked) -> Result<Admission, SetupError> {
     let directories = lineage.trail().directories.clone();
-    let (config, instance) = (config.clone(), instance.clone());
+    let (config, instance) = (site.config.clone(), site.instance.clone());
+    let owner = site.server.owner;
     let looked = move || Admission::for_service(&config, &instance, &directories, owner);
     let looked = tokio::task::spawn_blocking(looked).await;
     Ok(looked.map_err(|e| PrivilegeError::Gone(e.to_string()))?)
@@ -458,11 +477,13 @@ async fn admission(
 
 /// What the lineage holds, if it may go in, and what that comes to.
 async fn fitting(
-    config: &Config,
-    instance: &config::InstanceConfig,
+    site: &Site,
     lineage: &mut Tracked,
     prober: &Prober,
 ) -> Result<(Source, SyncOutcome), SetupError> {
+    let Site {
+        config, instance, ..
+    } = site;
     let source = lineage.settled().await?;
     let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
     let intent = Intent {
@@ -477,20 +498,17 @@ async fn fitting(
         | SyncOutcome::RolledBack
         | SyncOutcome::TakenBack
         | SyncOutcome::Failed => {
-            let told = done.problem.map(|problem| problem.to_string());
-            Err(SetupError::Unfit(told.unwrap_or_else(|| {
-                format!("{}: {}", instance.name, done.outcome.meaning())
-            })))
+            let unfit = || format!("{}: {}", instance.name, done.outcome.meaning()).into();
+            Err(done.problem.unwrap_or_else(unfit).into())
         }
         outcome => Ok((source, outcome)),
     }
 }
 
-async fn notes(
-    server: &SetupServer,
-    current: &ServerSettings,
-    instance: &config::InstanceConfig,
-) -> Vec<String> {
+async fn notes(site: &Site, current: &ServerSettings) -> Vec<String> {
+    let Site {
+        instance, server, ..
+    } = site;
     let mut notes = Vec::new();
     let near = |host: &str| matches!(host.trim(), "localhost" | "127.0.0.1" | "::1");
     if current.listen_addresses.split(',').all(near) {

@@ -7,55 +7,24 @@ use rustls::pki_types::ServerName;
 use crate::bundle::Certificate;
 use crate::lineage::Surveyed;
 
-/// Those that are proposed: one, or several among which a person has to choose.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Proposal<T> {
-    None,
-    One(T),
-    Several(Vec<T>),
-}
-
-impl<T> From<Vec<T>> for Proposal<T> {
-    fn from(mut all: Vec<T>) -> Self {
-        match (all.pop(), all.is_empty()) {
-            (None, _) => Proposal::None,
-            (Some(one), true) => Proposal::One(one),
-            (Some(last), false) => {
-                all.push(last);
-                Proposal::Several(all)
-            }
-        }
-    }
-}
-
 /// The lineages for a server: those for the names of the leaf that it serves already; else those for a name
 /// of this host; else all that have a leaf.
 pub(crate) fn lineages<'a>(
     found: &'a [Surveyed],
     served: Option<&Certificate>,
     host_names: &[String],
-) -> Proposal<&'a Surveyed> {
-    let with_leaf = || {
-        found
-            .iter()
-            .filter_map(|surveyed| Some((surveyed, surveyed.leaf.as_ref().ok()?)))
+) -> Vec<&'a Surveyed> {
+    let fitting = |fits: &dyn Fn(&Certificate) -> bool| -> Vec<&Surveyed> {
+        let fits = |surveyed: &&Surveyed| surveyed.leaf.as_ref().is_ok_and(fits);
+        found.iter().filter(fits).collect()
     };
-    let choices: [Vec<&Surveyed>; 3] = [
-        with_leaf()
-            .filter(|(_, leaf)| served.is_some_and(|served| same_names(served, leaf)))
-            .map(|(it, _)| it)
-            .collect(),
-        with_leaf()
-            .filter(|(_, leaf)| host_names.iter().any(|name| covers(leaf, name)))
-            .map(|(it, _)| it)
-            .collect(),
-        with_leaf().map(|(it, _)| it).collect(),
+    let choices = [
+        fitting(&|leaf| served.is_some_and(|served| same_names(served, leaf))),
+        fitting(&|leaf| host_names.iter().any(|name| covers(leaf, name))),
+        fitting(&|_| true),
     ];
-    choices
-        .into_iter()
-        .find(|surveyeds| !surveyeds.is_empty())
-        .unwrap_or_default()
-        .into()
+    let mut some = choices.into_iter().filter(|fitting| !fitting.is_empty());
+    some.next().unwrap_or_default()
 }
 
 fn same_names(one: &Certificate, other: &Certificate) -> bool {
@@ -142,11 +111,11 @@ mod tests {
 
     fn proposed(found: &[Surveyed], served: Option<&Certificate>, host: &[&str]) -> Vec<String> {
         let host: Vec<String> = host.iter().map(|text| (*text).to_owned()).collect();
-        match lineages(found, served, &host) {
-            Proposal::None => Vec::new(),
-            Proposal::One(one) => vec![one.name.clone()],
-            Proposal::Several(all) => all.iter().map(|surveyed| surveyed.name.clone()).collect(),
-        }
+        let fitting = lineages(found, served, &host);
+        fitting
+            .iter()
+            .map(|surveyed| surveyed.name.clone())
+            .collect()
     }
 
     #[test]

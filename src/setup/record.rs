@@ -1,104 +1,54 @@
-//! What taking a set-up back needs, in `setup.json` of the instance's state directory.
+//! `setup.json` in the instance's state directory: the steps of a set-up, for their undo.
 //!
-//! It is written, durably, before the first change, and says what each part was before. The file belongs to
-//! the server's user, so that it decides about that user's own server and nothing else: which file of the
-//! config goes follows from the instance's name, never from what is written here.
+//! It is written, durably, before the first change, so that another process can undo them after a crash at any point.
+//! The file belongs to the server's user, so that it decides about that user's own server and nothing else: which
+//! instance it is about follows from its place, and each step says what of it is believed.
 
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::SetupError;
-use super::host_line::AddedLine;
-use super::require_tls::Tightened;
+use super::error::SetupError;
 use super::server::{plain_targets, reader};
+use super::step::Step;
 use crate::config::Config;
 use crate::host::directory::Directory;
 use crate::host::file::Links;
+use crate::problem::Problem;
 use crate::server::Instance;
-use crate::server::sql::Setting;
 
 /// The form of the file.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
-/// What was before a set-up, and what it has put in its place.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     version: u32,
     /// The data directory of the server.
-    pub(crate) data_directory: PathBuf,
+    pub(super) data_directory: PathBuf,
     pub(crate) began: Timestamp,
     /// When all was done and proven; none while it is under way, or was interrupted.
     pub(crate) finished: Option<Timestamp>,
-    /// The text of `conf.d/NAME.toml`, where it was written.
-    pub(crate) fragment: Option<String>,
-    /// The text of the unit's drop-in, where it was written.
-    #[serde(default)]
-    pub(crate) drop_in: Option<String>,
-    /// Whether `conf.d` was made for it.
-    pub(crate) directory_made: bool,
-    /// Whether nothing was in the place of the target.
-    pub(crate) target_was_absent: bool,
-    /// The settings that were changed, in their order.
-    pub(crate) settings: Vec<Was>,
-    /// The lines that were added to `pg_hosts.conf`, in their order.
-    #[serde(default)]
-    pub(crate) host_lines: Vec<AddedLine>,
-    /// What becomes of `pg_hba.conf`.
-    pub(crate) tightened: Option<Tightened>,
-}
-
-/// A setting that was changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Was {
-    pub(crate) setting: Setting,
-    /// What ALTER SYSTEM had set before; none where it had not.
-    pub(crate) before: Option<String>,
-    /// What it was set to.
-    pub(crate) set: String,
+    /// Those of an earlier set-up come first.
+    pub(crate) steps: Vec<Step>,
 }
 
 impl Record {
-    /// Of a set-up that begins now.
-    pub(crate) fn begun(data_directory: &Path) -> Record {
+    /// Of a set-up that begins now, on top of an earlier one.
+    pub(super) fn begun(data: &Path, steps: &[Step], earlier: Option<&Record>) -> Record {
+        let before = earlier.map_or(&[][..], |record| &record.steps);
         Record {
             version: VERSION,
-            data_directory: data_directory.to_owned(),
+            data_directory: data.to_owned(),
             began: Timestamp::now(),
             finished: None,
-            fragment: None,
-            drop_in: None,
-            directory_made: false,
-            target_was_absent: false,
-            settings: Vec::new(),
-            host_lines: Vec::new(),
-            tightened: None,
+            steps: [before, steps].concat(),
         }
     }
 
-    /// The same on top of an earlier one: what was before that is what was before both.
-    pub(crate) fn upon(self, earlier: Option<&Record>) -> Record {
-        let Some(earlier) = earlier else { return self };
-        let mut settings = earlier.settings.clone();
-        for new in self.settings {
-            match settings.iter_mut().find(|was| was.setting == new.setting) {
-                // What somebody else has set meanwhile is what is to come back.
-                Some(old) if new.before.as_ref() == Some(&old.set) => old.set = new.set,
-                Some(old) => *old = new,
-                None => settings.push(new),
-            }
-        }
-        let added = earlier.host_lines.iter().cloned().chain(self.host_lines);
-        Record {
-            host_lines: added.collect(),
-            fragment: self.fragment.or_else(|| earlier.fragment.clone()),
-            drop_in: self.drop_in.or_else(|| earlier.drop_in.clone()),
-            directory_made: self.directory_made || earlier.directory_made,
-            settings,
-            tightened: self.tightened.or_else(|| earlier.tightened.clone()),
-            ..self
-        }
+    pub(super) fn finish(&mut self) {
+        self.finished = Some(Timestamp::now());
+        self.steps.retain(Step::outlasts_success);
     }
 
     /// What is remembered of the instance of this name; none where nothing is.
@@ -108,78 +58,227 @@ impl Record {
     pub(crate) async fn load(config: &Config, name: &str) -> Result<Option<Record>, SetupError> {
         // A name is one of a directory, and nothing that leads elsewhere.
         if name.is_empty() || name.starts_with('.') || name.contains('/') {
-            Ok(None)
-        } else {
-            Record::read(&config.state_directory.join(name)).await
+            return Ok(None);
         }
-    }
-
-    async fn read(state: &Path) -> Result<Option<Record>, SetupError> {
-        let refused = |why: String| SetupError::Record {
-            path: state.join("setup.json"),
-            why,
-        };
+        let state = &config.state_directory.join(name);
         let opened = match Directory::open(state, Links::Refused) {
             Ok(opened) => opened,
             Err(error) if error.is_absence() => return Ok(None),
-            Err(error) => return Err(refused(error.to_string())),
+            Err(error) => return Err(refused(state, &error.to_string())),
         };
         let owner = opened.owner();
-        let reader = reader(owner, [state.to_owned()].into_iter().collect()).await?;
+        let reader = reader(owner, [state.to_owned()].into()).await?;
         let targets = plain_targets(state, opened.id(), owner);
         let read = reader.call(move || targets.setup()).await?;
-        let Some(text) = read.map_err(|e| refused(e.to_string()))? else {
-            return Ok(None);
-        };
-        let record: Record =
-            serde_json::from_slice(&text).map_err(|e| refused(format!("is not readable: {e}")))?;
-        match record.version {
-            VERSION => Ok(Some(record)),
-            other => Err(refused(format!("has the form {other}, of another pgcertd"))),
+        let text = read.map_err(|e| refused(state, &e.to_string()))?;
+        let record = text.map(|text| Record::parse(&text));
+        record.transpose().map_err(|why| refused(state, &why))
+    }
+
+    fn parse(text: &[u8]) -> Result<Record, String> {
+        #[derive(Deserialize)]
+        struct Form {
+            version: u32,
         }
+        let read = match serde_json::from_slice::<Form>(text).map(|form| form.version) {
+            Ok(1) => serde_json::from_slice(text).map(version_1::Record::converted),
+            Ok(VERSION) => serde_json::from_slice(text),
+            Ok(other) => return Err(format!("has the form {other}, of another pgcertd")),
+            Err(error) => Err(error),
+        };
+        read.map_err(|e| format!("is not readable: {e}"))
     }
 
     /// Writes it, durably.
     ///
     /// # Errors
     /// The state directory cannot be written.
-    pub(crate) async fn write(&self, instance: &mut Instance) -> Result<(), SetupError> {
-        let text = serde_json::to_vec_pretty(self).map_err(|e| SetupError::Record {
-            path: PathBuf::from("setup.json"),
-            why: e.to_string(),
-        })?;
-        Ok(instance
-            .on_files(move |targets| targets.remember_setup(&text))
-            .await?)
+    pub(super) async fn write(&self, instance: &mut Instance) -> Result<(), SetupError> {
+        let text = serde_json::to_vec_pretty(self);
+        let text = text.map_err(|e| refused(Path::new(""), &e.to_string()))?;
+        let written = instance.on_files(move |targets| targets.remember_setup(&text));
+        Ok(written.await?)
+    }
+
+    /// Removes it, and leaves no lock behind.
+    pub(super) async fn forget(instance: &mut Instance) -> Result<(), SetupError> {
+        let forgotten = instance.on_files(|targets| {
+            targets.forget_setup()?;
+            targets.remove_lock()
+        });
+        Ok(forgotten.await?)
+    }
+}
+
+/// The record in this state directory is not to be acted on.
+pub(super) fn refused(state: &Path, why: &str) -> SetupError {
+    let file = state.join("setup.json");
+    Problem::from(format!("{}: {why}", file.display()))
+        .and("nothing was changed")
+        .into()
+}
+
+/// The first form of the file: a field for each thing that was changed.
+mod version_1 {
+    use std::path::PathBuf;
+
+    use jiff::Timestamp;
+    use serde::Deserialize;
+
+    use super::{Step, VERSION};
+    use crate::setup::require_tls::Tightened;
+    use crate::setup::step::drop_in::DropInStep;
+    use crate::setup::step::fragment::FragmentStep;
+    use crate::setup::step::host_line::HostLineStep;
+    use crate::setup::step::install::InstallStep;
+    use crate::setup::step::settings::{AlteredSetting, SettingsStep};
+    use crate::setup::step::tighten::TightenStep;
+
+    #[derive(Deserialize)]
+    pub(super) struct Record {
+        data_directory: PathBuf,
+        began: Timestamp,
+        finished: Option<Timestamp>,
+        fragment: Option<String>,
+        #[serde(default)]
+        drop_in: Option<String>,
+        directory_made: bool,
+        target_was_absent: bool,
+        settings: Vec<AlteredSetting>,
+        #[serde(default)]
+        host_lines: Vec<HostLineStep>,
+        tightened: Option<Tightened>,
+    }
+
+    impl Record {
+        pub(super) fn converted(self) -> super::Record {
+            let directory_made = self.directory_made;
+            let fragment = self.fragment.map(|text| FragmentStep {
+                text,
+                directory_made,
+            });
+            let drop_in = self.drop_in.map(|text| DropInStep { text });
+            let is_interrupted = self.finished.is_none();
+            let install = is_interrupted.then(|| InstallStep {
+                was_absent: self.target_was_absent,
+                ..InstallStep::default()
+            });
+            let settings = self.settings;
+            let settings = (!settings.is_empty()).then_some(SettingsStep { settings });
+            let mut steps = Vec::new();
+            steps.extend(fragment.map(Step::Fragment));
+            steps.extend(drop_in.map(Step::DropIn));
+            steps.extend(install.map(Step::Install));
+            steps.extend(settings.map(Step::Settings));
+            steps.extend(self.host_lines.into_iter().map(Step::HostLine));
+            let tighten = self.tightened.map(|tightened| TightenStep {
+                tightened,
+                ..TightenStep::default()
+            });
+            steps.extend(tighten.map(Step::Tighten));
+            super::Record {
+                version: VERSION,
+                data_directory: self.data_directory,
+                began: self.began,
+                finished: self.finished,
+                steps,
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
 
-    fn record(was: &[(Setting, Option<&str>, &str)]) -> Record {
-        let settings = was.iter().map(|(setting, before, set)| Was {
-            setting: *setting,
-            before: before.map(str::to_owned),
-            set: (*set).to_owned(),
-        });
-        Record {
-            settings: settings.collect(),
-            ..Record::begun(Path::new("/data"))
-        }
+    /// In the first form, in the midst of a set-up.
+    const FIRST_FORM: &str = r##"{
+  "version": 1,
+  "data_directory": "/var/lib/postgresql/16/main",
+  "began": "2026-11-28T09:12:44.102938475Z",
+  "finished": null,
+  "fragment": "# Written by `pgcertd setup`; `pgcertd setup --undo 16-main` takes it back.\n[[instance]]\n",
+  "drop_in": "# Written by `pgcertd setup`; `pgcertd setup --undo 16-main` takes it back.\n[Service]\nExecPaths=-/x\n",
+  "directory_made": true,
+  "target_was_absent": true,
+  "settings": [
+    {"setting": "ssl_cert_file", "before": "/old.pem", "set": "/new.pem"},
+    {"setting": "ssl", "before": null, "set": "on"}
+  ],
+  "host_lines": [
+    {"names": ["pg.example.com"], "breaks": 1, "before": "00ff"}
+  ],
+  "tightened": {
+    "files": [
+      {"file": "/pg_hba.conf", "backup": "/state/pg_hba.conf.00ff", "before": "00ff", "after": "ff00"}
+    ]
+  }
+}"##;
+
+    fn names(record: &Record) -> Vec<String> {
+        let steps = serde_json::to_value(&record.steps).unwrap();
+        let steps = steps.as_array().unwrap().iter();
+        steps
+            .map(|step| step["step"].as_str().unwrap().to_owned())
+            .collect()
     }
 
     #[test]
-    fn what_was_before_an_earlier_set_up_is_what_comes_back() {
-        let mut earlier = record(&[(Setting::CertFile, None, "/a"), (Setting::Ssl, None, "on")]);
-        earlier.fragment = Some("text".into());
-        let merged = record(&[(Setting::CertFile, Some("/a"), "/b")]).upon(Some(&earlier));
-        let expected = record(&[(Setting::CertFile, None, "/b"), (Setting::Ssl, None, "on")]);
-        assert_eq!(merged.settings, expected.settings);
-        assert_eq!(merged.fragment, earlier.fragment);
-        let changed = record(&[(Setting::CertFile, Some("/mine"), "/b")]);
-        let merged = changed.clone().upon(Some(&earlier));
-        assert_eq!(merged.settings[0], changed.settings[0]);
+    fn a_record_of_the_first_form_is_read_as_steps() {
+        let record = Record::parse(FIRST_FORM.as_bytes()).unwrap();
+        assert_eq!(
+            names(&record),
+            [
+                "fragment",
+                "drop_in",
+                "install",
+                "settings",
+                "host_line",
+                "tighten"
+            ]
+        );
+        let steps = serde_json::to_value(&record.steps).unwrap();
+        assert_eq!(steps[0]["directory_made"], true);
+        assert_eq!(steps[2]["was_absent"], true);
+        assert_eq!(steps[3]["settings"][0]["before"], "/old.pem");
+        assert_eq!(steps[4]["names"][0], "pg.example.com");
+        assert_eq!(steps[5]["tightened"]["files"][0]["after"], "ff00");
+        let finished = FIRST_FORM.replace(
+            "null,\n  \"fragment",
+            "\"2026-11-28T09:13:00Z\",\n  \"fragment",
+        );
+        let finished = Record::parse(finished.as_bytes()).unwrap();
+        assert!(
+            !names(&finished).contains(&"install".to_owned()),
+            "it stays installed"
+        );
+    }
+
+    #[test]
+    fn what_is_stored_comes_back_and_a_finished_set_up_keeps_what_an_undo_needs() {
+        let mut record = Record::parse(FIRST_FORM.as_bytes()).unwrap();
+        let stored = serde_json::to_vec_pretty(&record).unwrap();
+        assert_eq!(names(&Record::parse(&stored).unwrap()), names(&record));
+        let later = Record::begun(
+            Path::new("/data"),
+            &[Step::Reload, Step::Verify],
+            Some(&record),
+        );
+        assert_eq!(names(&later)[5..], ["tighten", "reload", "verify"]);
+        record.finish();
+        assert_eq!(
+            names(&record),
+            ["fragment", "drop_in", "settings", "host_line", "tighten"]
+        );
+        let other = String::from_utf8(stored)
+            .unwrap()
+            .replace("\"version\": 2", "\"version\": 3");
+        assert!(
+            Record::parse(other.as_bytes())
+                .err()
+                .unwrap()
+                .contains("form 3")
+        );
     }
 }

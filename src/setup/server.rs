@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::SetupError;
+use super::error::SetupError;
 use crate::bundle::TrustFiles;
 use crate::config::{Address, ServerKind};
 use crate::host::directory::Directory;
@@ -32,22 +32,19 @@ impl SetupServer {
     /// It has another root or network than this process, or this process may not act for its user.
     pub(crate) async fn from_running(running: &Running) -> Result<SetupServer, SetupError> {
         let data = running.data_directory.clone();
-        match running.apart {
-            Some(Apart::Root) => {
-                return Err(SetupError::Apart {
-                    data,
-                    what: "its own root directory",
-                });
-            }
-            Some(Apart::Network) => {
-                return Err(SetupError::Apart {
-                    data,
-                    what: "a network of its own",
-                });
-            }
-            None => {}
-        }
-        SetupServer::at(&data).await
+        let what = match running.apart {
+            Some(Apart::Root) => "its own root directory",
+            Some(Apart::Network) => "a network of its own",
+            None => return SetupServer::at(&data).await,
+        };
+        let data = data.display();
+        Err(SetupError::new(
+            format!(
+                "the server of {data} has {what}: paths and addresses there are not this host's"
+            ),
+            "add it to pgcertd's config by hand, data_directory, cert_file and address as this host sees them, and set \
+             ssl_cert_file and ssl_key_file as the server sees them",
+        ))
     }
 
     /// The server that runs on this data directory.
@@ -55,16 +52,14 @@ impl SetupServer {
     /// # Errors
     /// None does, or this process may not act for its user.
     pub(crate) async fn at(data: &Path) -> Result<SetupServer, SetupError> {
-        let down = |why: String| SetupError::NotRunning {
-            data: data.to_owned(),
-            why,
+        let shown = data.display();
+        let down = |why: String| {
+            let what = format!("no server runs on {shown}: {why}");
+            SetupError::new(what, "start it, and set it up then")
         };
         let absent = |absence: Absence| {
             if absence.may_run() {
-                SetupError::MayRun {
-                    data: data.to_owned(),
-                    absence,
-                }
+                absence.problem().about(data.display()).into()
             } else {
                 down(absence.to_string())
             }
@@ -72,13 +67,20 @@ impl SetupServer {
         let opened = Directory::open(data, Links::Refused).map_err(|e| down(e.to_string()))?;
         let owner = opened.owner();
         if owner.uid == 0 {
-            return Err(SetupError::OfRoot(data.to_owned()));
+            return Err(SetupError::new(
+                format!(
+                    "{shown} belongs to root: PostgreSQL does not run as root, and a key is given to no server that \
+                     claims to"
+                ),
+                "give the data directory to the user who runs the server",
+            ));
         }
         if !is_root() && Ids::own().uid != owner.uid {
-            return Err(SetupError::Stranger {
-                data: data.to_owned(),
-                owner: user_name(owner.uid),
-            });
+            let owner = user_name(owner.uid);
+            return Err(SetupError::new(
+                format!("the server of {shown} belongs to user {owner}"),
+                format!("run this as root, or as {owner} if that user may write pgcertd's config"),
+            ));
         }
         let reader = reader(owner, [data.to_owned()].into_iter().collect()).await?;
         let targets = plain_targets(data, opened.id(), owner);
@@ -120,14 +122,17 @@ impl SetupServer {
         if sql.is_superuser {
             Ok(sql)
         } else {
-            Err(SetupError::NoSuperuser { role: sql.role })
+            Err(SetupError::new(
+                format!("role {} is not a superuser", sql.role),
+                "run this as the user whose role is one",
+            ))
         }
     }
 
     /// Where it listens for clients, as its pid file says.
     ///
     /// # Errors
-    /// A sentence: nowhere.
+    /// Nowhere.
     pub(crate) fn addresses(&self) -> Result<Vec<Address>, Problem> {
         self.postmaster.addresses()
     }
@@ -170,7 +175,7 @@ pub(super) fn plain_targets(directory: &Path, data_id: FileId, owner: Ids) -> Ta
 }
 
 /// The user's name, or the number where there is none.
-pub(super) fn user_name(uid: u32) -> String {
+fn user_name(uid: u32) -> String {
     let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
     user.ok()
         .flatten()

@@ -8,13 +8,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::SetupError;
-use super::fragment::Fragment;
+use super::error::SetupError;
+use super::step::new_file::NewFile;
 use crate::check::sandbox::{Sandbox, Shortfall, command, needs};
 use crate::check::unit::{DROP_INS, UNIT, Unit, root_operation, systemd_runs};
 use crate::config::{self, Config, DEFAULT_FILE};
 use crate::host::command::Launch;
 use crate::host::privilege::Ids;
+use crate::problem::Problem;
 use crate::text::CommandLine;
 
 /// How long `systemctl` may take: a reload checks the config first, and a stop lets a deployment in hand end.
@@ -33,8 +34,8 @@ const SETTINGS: [&str; 5] = [
 #[derive(Debug, Default)]
 pub(crate) struct Admission {
     /// What is written for that.
-    pub(crate) drop_in: Option<Fragment>,
-    /// What stays in its way, each with the command that mends it, where one can.
+    pub(crate) drop_in: Option<NewFile>,
+    /// What stays in its way, each with the command that fixes it, where one can.
     pub(crate) obstacles: Vec<(String, Option<CommandLine>)>,
 }
 
@@ -91,7 +92,7 @@ fn of_config(config: &Config) -> Option<Unit> {
     Unit::of_this_host().filter(|_| is_the_units)
 }
 
-fn drop_in<'a>(name: &str, lines: impl Iterator<Item = &'a str>) -> Fragment {
+fn drop_in<'a>(name: &str, lines: impl Iterator<Item = &'a str>) -> NewFile {
     let mut text = format!(
         "# Written by `pgcertd setup`; `pgcertd setup --undo {name}` takes it back.\n[Service]\n"
     );
@@ -99,25 +100,28 @@ fn drop_in<'a>(name: &str, lines: impl Iterator<Item = &'a str>) -> Fragment {
         text.push_str(line);
         text.push('\n');
     }
-    Fragment {
-        path: Path::new(DROP_INS).join(format!("setup-{name}.conf")),
+    NewFile {
+        path: drop_in_file(name),
         text,
     }
 }
 
-fn file_name(drop_in: &Fragment) -> Option<&str> {
+pub(crate) fn drop_in_file(name: &str) -> PathBuf {
+    Path::new(DROP_INS).join(format!("setup-{name}.conf"))
+}
+
+fn file_name(drop_in: &NewFile) -> Option<&str> {
     drop_in.path.file_name()?.to_str()
 }
 
-/// The drop-in of a set-up of this instance by its text; none where no set-up writes that.
-pub(crate) fn written(name: &str, text: &str) -> Option<Fragment> {
+/// Whether a set-up writes a drop-in with this text for the instance of this name.
+pub(crate) fn writes(name: &str, text: &str) -> bool {
     let lines: Vec<&str> = text.lines().skip(2).collect();
     let is_ours = |line: &&str| {
         let bare = line.replace(['"', '\''], "");
         SETTINGS.iter().any(|setting| bare.starts_with(setting))
     };
-    let rebuilt = drop_in(name, lines.iter().copied());
-    (lines.iter().all(is_ours) && rebuilt.text == text).then_some(rebuilt)
+    lines.iter().all(is_ours) && drop_in(name, lines.iter().copied()).text == text
 }
 
 /// Whether this process may make the file, or the directory that it lies in.
@@ -135,9 +139,12 @@ pub(crate) async fn read_again() -> Result<(), SetupError> {
     if !systemd_runs() {
         return Ok(());
     }
-    systemctl(&["daemon-reload"])
-        .await
-        .map_err(SetupError::Systemd)
+    systemctl(&["daemon-reload"]).await.map_err(|why| {
+        let fix = "the service can serve this instance once systemd has read its unit again";
+        Problem::new(why, fix)
+            .with("systemctl daemon-reload")
+            .into()
+    })
 }
 
 /// Runs `systemctl`; a sentence where that fails.
@@ -168,16 +175,12 @@ mod tests {
         let lines = ["ProtectHome=read-only", "ReadWritePaths=\"-/home/a b\""];
         let ours = drop_in("16-main", lines.into_iter());
         assert_eq!(ours.path, Path::new(DROP_INS).join("setup-16-main.conf"));
-        assert_eq!(written("16-main", &ours.text), Some(ours.clone()));
-        assert_eq!(written("other", &ours.text), None, "another instance's");
+        assert!(writes("16-main", &ours.text));
+        assert!(!writes("other", &ours.text), "another instance's");
         for more in ["User=root\n", "# mine\n", "ReadWritePaths=relative\n", "\n"] {
-            assert_eq!(
-                written("16-main", &(ours.text.clone() + more)),
-                None,
-                "{more:?}"
-            );
+            assert!(!writes("16-main", &(ours.text.clone() + more)), "{more:?}");
         }
-        assert_eq!(written("16-main", "[Service]\nUser=root\n"), None);
-        assert_eq!(written("16-main", ""), None);
+        assert!(!writes("16-main", "[Service]\nUser=root\n"));
+        assert!(!writes("16-main", ""));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::SetupError;
+use super::error::SetupError;
 use crate::config::Config;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::survey::{FoundLineage, survey as lineages};

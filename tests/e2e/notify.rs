@@ -162,9 +162,11 @@ fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
     assert_eq!(failure["old_state"], "in_sync");
     assert_eq!(failure["expiry"], "fine");
     assert_eq!(failure["served"]["fingerprint"], stage.first.fingerprint);
-    // What a lineage must not hold is told with its remedy in one sentence.
-    let problem = failure["problem"].as_str().unwrap();
-    says(problem, &[HOST, "; issue the certificate for"]);
+    says(failure["problem"].as_str().unwrap(), &[HOST]);
+    says(
+        failure["mend"].as_str().unwrap(),
+        &["issue the certificate for"],
+    );
     let whole = told
         .all()
         .into_iter()
@@ -333,7 +335,7 @@ fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() 
     });
     let child = Pid::from_raw(child).unwrap();
     let said = follower.wait_for_log("ran for more than 1 s and was killed: stuck");
-    says(&said, &["error: ", "again in 5s", "--test"]);
+    says(&said, &["error: ", "next try in 5s", "--test"]);
     eventually(SOON, "its child is gone", || {
         test_kill_process(child).is_err()
     });
@@ -414,7 +416,7 @@ fn a_trial_says_how_it_went() {
     let config = told.config(&world, &[]).write();
     let tried = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(tried.code(), 0, "{tried:?}");
-    says(tried.stdout(), &["/bin/sh took it", "a test"]);
+    says(tried.stdout(), &["/bin/sh succeeded", "a test"]);
     let change = told.change(1);
     assert_eq!(
         (&change["event"], &change["state"]),

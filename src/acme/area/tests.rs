@@ -23,7 +23,14 @@ fn host(files: &[(&str, &str)]) -> (tempfile::TempDir, Tree) {
 
 /// The old hooks of an area, and what takes each away.
 fn old(tree: &Tree, area: &Area) -> Vec<(Hook, HookJudgement, Removal)> {
-    let judge = Judge::new(tree.clone(), vec![Scope::default()]);
+    let nowhere = Scope {
+        kind: ServerKind::Postgres,
+        home: Default::default(),
+        files: Default::default(),
+        directories: Default::default(),
+        lineages: Default::default(),
+    };
+    let judge = Judge::new(tree.clone(), vec![nowhere]);
     let found = area.look(tree, true);
     assert!(found.unread.is_empty(), "{:?}", found.unread);
     let hooks = found.hooks.into_iter();

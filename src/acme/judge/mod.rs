@@ -15,7 +15,7 @@ use crate::config::ServerKind;
 const DEPTH: usize = 3;
 
 /// What belongs to an instance.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
     pub kind: ServerKind,
     /// Its data directory, or the file that it was started with.

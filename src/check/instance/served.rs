@@ -15,7 +15,7 @@ use crate::check::{Finding, FindingKind};
 use crate::config::{self, Mode, Verify};
 use crate::deploy::state::Observation;
 use crate::server::postmaster::Postmaster;
-use crate::server::probe::{Opening, ProbeError, Served};
+use crate::server::probe::{ProbeError, Served};
 use crate::server::{InstanceSnapshot, Unseen, process};
 use crate::trust::{self, Fault, Roots};
 
@@ -259,10 +259,7 @@ async fn looked(
     sockets: BTreeSet<SocketAddr>,
 ) -> BTreeMap<(SocketAddr, String), Result<Served, ProbeError>> {
     let limit = case.instance().verify_timeout;
-    let opening = match case.instance().kind() {
-        config::ServerKind::Postgres | config::ServerKind::PgBouncer => Opening::Request,
-        config::ServerKind::Patroni => Opening::Https,
-    };
+    let opening = case.instance().kind().profile().opening;
     let mut looking = JoinSet::new();
     for socket in sockets {
         for name in &case.instance().server_names {

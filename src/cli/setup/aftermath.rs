@@ -23,7 +23,7 @@ pub(super) struct Connection {
 
 /// For the first of the instance's names.
 pub(super) fn connection(plan: &SetupPlan, served: &Served) -> Connection {
-    let named = plan.instance.server_names.first();
+    let named = plan.site.instance.server_names.first();
     let host = named.map(|name| name.to_str().into_owned());
     let host = host.or_else(|| served.leaf.names().first().cloned());
     let host = host.unwrap_or_else(|| served.address.host.clone());
@@ -54,7 +54,7 @@ pub(super) fn connection(plan: &SetupPlan, served: &Served) -> Connection {
             ),
         )
     };
-    let port = plan.server.port();
+    let port = plan.site.server.port();
     Connection {
         conninfo: format!("host={host} port={port} sslmode=verify-full sslrootcert={roots}"),
         note,

@@ -4,6 +4,8 @@ use std::io::{BufRead, IsTerminal};
 
 use crate::cli::page::Page;
 use crate::cli::{Failure, print};
+use crate::problem::Problem;
+use crate::setup::SetupError;
 use crate::text::{CommandLine, UNPASTEABLE};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,19 +52,29 @@ impl SetupAnswers {
         }
     }
 
-    /// The place of the one that was chosen; none where there is nobody to choose.
-    pub(super) fn choose(self, question: &str, lines: &[String]) -> Result<Option<usize>, Failure> {
+    /// The one of `all` that a person chooses by its line.
+    ///
+    /// # Errors
+    /// Nobody can be asked: what there is to choose between, and a command for each.
+    pub(super) fn choose<T>(
+        self,
+        problem: Problem,
+        mut all: Vec<T>,
+        line: impl Fn(&T) -> String,
+        command: impl Fn(&T) -> String,
+    ) -> Result<T, Failure> {
         if self != SetupAnswers::Person {
-            return Ok(None);
+            let choices = all.iter().map(command).collect();
+            return Err(SetupError::Unchosen { problem, choices }.into());
         }
-        let mut page = Page::of_line(question);
-        for (index, line) in lines.iter().enumerate() {
-            page.labelled(&(index + 1).to_string(), line);
+        let mut page = Page::of_text(format_args!("Choose one: {}.", problem.what));
+        for (index, choice) in all.iter().enumerate() {
+            page.labelled(&(index + 1).to_string(), line(choice));
         }
         loop {
             page.put(format_args!(
                 "Which? [1-{}, or nothing to stop] ",
-                lines.len()
+                all.len()
             ));
             let answer = asked(&page)?;
             if answer.is_empty() {
@@ -71,7 +83,9 @@ impl SetupAnswers {
                 ));
             }
             match answer.parse::<usize>() {
-                Ok(number) if (1..=lines.len()).contains(&number) => return Ok(Some(number - 1)),
+                Ok(number) if (1..=all.len()).contains(&number) => {
+                    return Ok(all.swap_remove(number - 1));
+                }
                 _ => page = Page::of_line(format_args!("{answer} is none of them.")),
             }
         }

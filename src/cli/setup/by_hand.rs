@@ -1,17 +1,18 @@
 //! `--print`: the lines for a configuration that others keep.
 
+use super::desk::Desk;
 use super::document::{HostLineJson, SetupJson, SetupOutcome};
-use super::{Desk, Exit, Failure, print};
 use crate::cli::page::Page;
+use crate::cli::{Exit, Failure, print};
 use crate::config::Config;
 use crate::server::settings::Names;
 use crate::setup::SetupServer;
-use crate::setup::fragment::Fragment;
 use crate::setup::plan::{ByHand, PlanSubject, by_hand};
+use crate::setup::step::new_file::NewFile;
 
-fn file(page: &mut Page, fragment: &Fragment) {
+fn file(page: &mut Page, fragment: &NewFile) {
     page.line(format_args!("# 1. {}", fragment.path.display()));
-    for line in fragment.text.lines().filter(|name| !name.starts_with('#')) {
+    for line in fragment.lines() {
         page.line(line);
     }
     page.end();
@@ -21,7 +22,7 @@ fn file(page: &mut Page, fragment: &Fragment) {
 pub(super) async fn print_lines(
     desk: &Desk<'_>,
     config: &Config,
-    server: &SetupServer,
+    server: SetupServer,
     subject: PlanSubject,
 ) -> Result<Exit, Failure> {
     let ByHand {
@@ -29,7 +30,7 @@ pub(super) async fn print_lines(
         admission,
         host_line,
     } = by_hand(config, server, subject, &desk.prober).await?;
-    let instance = &written.instance;
+    let instance = &written.site.instance;
     let (cert, key) = (&instance.cert_file, &instance.key_file);
     let mut settings = vec![("ssl", "on".to_owned())];
     if host_line.is_some() {
@@ -40,7 +41,7 @@ pub(super) async fn print_lines(
     }
     let trust_files = instance.trust_files();
     settings.extend(trust_files.present().map(|(piece, found)| {
-        let setting = Names::POSTGRES.trust_file(piece);
+        let setting = Names::postgres().trust_file(piece);
         (setting, found.file.display().to_string())
     }));
     let quoted = |value: &str| format!("'{}'", value.replace('\'', "''"));
@@ -49,20 +50,16 @@ pub(super) async fn print_lines(
         .map(|(name, value)| format!("{name} = {}", quoted(value)))
         .collect();
     let document = SetupJson {
-        name: Some(instance.name.clone()),
-        lineage: Some(instance.lineage.name.clone()),
-        data_directory: Some(instance.home().to_owned()),
-        user: Some(server.user()),
         fragment: written.fragment.clone(),
         drop_in: admission.drop_in.clone(),
         obstacles: admission.obstacles,
         lines: lines.clone(),
         host_line: host_line.map(|(file, line)| HostLineJson { file, line }),
         outcome: Some(SetupOutcome::Printed),
-        ..SetupJson::default()
+        ..SetupJson::from_instance(instance, written.site.server.user())
     };
     if desk.json {
-        return desk.told(&document, Exit::Well);
+        return desk.told(document, Exit::Well);
     }
     let mut page = Page::default();
     if let Some(fragment) = &written.fragment {

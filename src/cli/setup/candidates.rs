@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
-use super::{Desk, Failure};
+use super::desk::Desk;
 use crate::check::served_users::{ServedUsers, user_of_process};
 use crate::check::user_name;
+use crate::cli::Failure;
 use crate::config::{self, Config};
 use crate::host::look::is_same_file;
+use crate::problem::Problem;
 use crate::server::program::tls_settings;
 use crate::server::running::Running;
-use crate::setup::proposal::Proposal;
 use crate::setup::survey::HostSurvey;
 use crate::setup::{SetupError, SetupServer};
 
@@ -59,20 +60,24 @@ impl Desk<'_> {
         ServedUsers::by(config)
     }
 
-    pub(super) fn only_strangers(&self, config: &Config, strangers: &[ServerChoice]) -> Failure {
-        let choices = strangers.iter().map(|choice| {
-            let (flag, value) = choice.flag();
-            let again = self.again(config, [flag, &value]);
-            match choice {
-                ServerChoice::Strange(running) => format!("{again}  # of user {}", user(running)),
-                _ => again,
-            }
-        });
-        SetupError::Strangers {
-            served: self.served(config).names(),
-            choices: choices.collect(),
+    /// Why a stranger's server is not set up unless it is named.
+    pub(super) fn strangers(&self, config: &Config) -> Problem {
+        let served = self.served(config).names();
+        let what = format!(
+            "the servers that run here and are not set up belong to others than {served}, for whom pgcertd works here"
+        );
+        let fix = "name one to give its user the private key of a lineage";
+        Problem::new(what, fix)
+    }
+
+    /// What chooses it.
+    pub(super) fn command(&self, config: &Config, choice: &ServerChoice) -> String {
+        let (flag, value) = choice.flag();
+        let again = self.again(config, [flag, &value]);
+        match choice {
+            ServerChoice::Strange(running) => format!("{again}  # of user {}", user(running)),
+            _ => again,
         }
-        .into()
     }
 
     /// The one server that is not set up; a person chooses among several.
@@ -82,8 +87,13 @@ impl Desk<'_> {
         survey: &HostSurvey,
     ) -> Result<Option<ServerChoice>, Failure> {
         if survey.running.is_empty() {
-            return Err(SetupError::NoServer.into());
+            return Err(SetupError::new(
+                "no PostgreSQL server that may be looked at runs on this host",
+                "start it, or run pgcertd as root",
+            )
+            .into());
         }
+        let command = |choice: &ServerChoice| self.command(config, choice);
         let served = self.served(config);
         let (mut candidates, mut strangers) = (Vec::new(), Vec::new());
         let mut some_known = false;
@@ -106,52 +116,29 @@ impl Desk<'_> {
                 Some(_) => {}
             }
         }
-        let apart =
-            |choice: &ServerChoice| matches!(choice, ServerChoice::New(it) if it.apart.is_some());
+        let apart = |choice: &ServerChoice| matches!(choice, ServerChoice::New(running) if running.apart.is_some());
         if candidates.iter().any(|server_choice| !apart(server_choice)) || !strangers.is_empty() {
             candidates.retain(|choice| !apart(choice));
         }
         if candidates.is_empty() && !strangers.is_empty() {
-            return self.strangers_alone(config, strangers, some_known);
-        }
-        match Proposal::from(candidates) {
-            Proposal::None => Ok(None),
-            Proposal::One(one) => Ok(Some(one)),
-            Proposal::Several(mut all) => {
-                let question = "Several servers run here that are not set up.";
-                let lines: Vec<String> = all.iter().map(ServerChoice::line).collect();
-                match self.answers.choose(question, &lines)? {
-                    Some(place) => Ok(Some(all.swap_remove(place))),
-                    None => Err(SetupError::Unchosen {
-                        question: "several servers run here that are not set up".into(),
-                        choices: all
-                            .iter()
-                            .map(ServerChoice::flag)
-                            .map(|(flag, value)| self.again(config, [flag, &value]))
-                            .collect(),
-                    }
-                    .into()),
-                }
+            // Nobody else's server is left: a person may choose one, and nothing is chosen for anybody.
+            if some_known && !self.answers.is_person() {
+                return Ok(None);
             }
+            let problem = self.strangers(config);
+            let chosen = self
+                .answers
+                .choose(problem, strangers, ServerChoice::line, command);
+            return chosen.map(Some);
         }
-    }
-
-    /// Where nobody else's server is left: a person may choose one, and nothing is chosen for anybody.
-    fn strangers_alone(
-        &self,
-        config: &Config,
-        mut strangers: Vec<ServerChoice>,
-        some_known: bool,
-    ) -> Result<Option<ServerChoice>, Failure> {
-        if some_known && !self.answers.is_person() {
-            return Ok(None);
+        if candidates.len() < 2 {
+            return Ok(candidates.pop());
         }
-        let question = "The servers that run here and are not set up belong to other users.";
-        let lines: Vec<String> = strangers.iter().map(ServerChoice::line).collect();
-        match self.answers.choose(question, &lines)? {
-            Some(place) => Ok(Some(strangers.swap_remove(place))),
-            None => Err(self.only_strangers(config, &strangers)),
-        }
+        let problem = Problem::new("several servers run here that are not set up", "say which");
+        let chosen = self
+            .answers
+            .choose(problem, candidates, ServerChoice::line, command);
+        chosen.map(Some)
     }
 }
 

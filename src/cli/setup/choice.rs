@@ -1,22 +1,24 @@
 //! Which server gets which lineage: as the command line says, as it is proposed, or as a person chooses.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::candidates::ServerChoice;
-use super::{Desk, Failure, SetupArguments};
-use crate::bundle::Certificate;
-use crate::bundle::TrustFiles;
+use super::desk::{Desk, SetupArguments};
+use crate::bundle::{Certificate, TrustFiles};
+use crate::cli::Failure;
 use crate::config::{self, Config, ServerKind};
 use crate::host::look::is_same_file;
 use crate::lineage::{Source, Spec, Surveyed, Tracked};
+use crate::problem::Problem;
 use crate::report::day;
 use crate::server::probe::Opening;
-use crate::setup::fragment::FragmentEntry;
 use crate::setup::plan::{PlanSubject, SetupPlan};
-use crate::setup::proposal::{self, Proposal};
+use crate::setup::proposal;
+use crate::setup::step::change_config;
+use crate::setup::step::fragment::FragmentEntry;
 use crate::setup::survey::HostSurvey;
-use crate::setup::{SetupError, SetupServer};
+use crate::setup::{SetupError, SetupServer, Site};
 
 /// How long a look at what a server serves may take: it only helps to choose.
 const GLANCE: Duration = Duration::from_secs(3);
@@ -52,8 +54,12 @@ impl Desk<'_> {
         });
         if let Some(instance) = known {
             if instance.kind() != ServerKind::Postgres {
-                let (name, kind) = (instance.name.clone(), instance.kind());
-                return Err(SetupError::OtherKind { name, kind }.into());
+                let (name, kind) = (&instance.name, instance.kind().name());
+                return Err(SetupError::new(
+                    format!("{name} is a {kind}, and pgcertd only sets up PostgreSQL servers"),
+                    "`pgcertd check` says what to set in its configuration",
+                )
+                .into());
             }
             agrees(config, instance, wanted)?;
             return Ok(Some(Chosen {
@@ -82,7 +88,9 @@ impl Desk<'_> {
                     let server = SetupServer::from_running(&running).await?;
                     // Its path is proven to be its user's only now.
                     if !self.served(config).include(server.owner.uid) {
-                        return Err(self.only_strangers(config, &[ServerChoice::Strange(running)]));
+                        let choices = vec![self.command(config, &ServerChoice::Strange(running))];
+                        let problem = self.strangers(config);
+                        return Err(SetupError::Unchosen { problem, choices }.into());
                     }
                     server
                 }
@@ -105,14 +113,15 @@ impl Desk<'_> {
             given => given.to_vec(),
         };
         if server_names.is_empty() {
-            return Err(SetupError::NoNames {
-                lineage,
-                names: leaf.names().join(", "),
-            }
+            let names = leaf.names().join(", ");
+            return Err(SetupError::usage(
+                format!("the certificate of {lineage} is for {names}, and no name of this host is among them"),
+                "say what clients connect to with --server-name",
+            )
             .into());
         }
         let data = server.data_directory.to_str();
-        let data = data.ok_or_else(|| SetupError::Unsayable(server.data_directory.clone()))?;
+        let data = data.ok_or_else(|| SetupError::not_utf8(&server.data_directory))?;
         let name = match &self.wanted.instance {
             Some(name) => name.clone(),
             None => {
@@ -141,16 +150,16 @@ impl Desk<'_> {
         if let Some(wanted) = &self.wanted.lineage {
             let is_name = wanted.is_relative() && wanted.components().count() == 1;
             let mut all = found.iter();
-            let it = all.find(|surveyed| {
+            let named = all.find(|surveyed| {
                 if is_name {
                     Path::new(&surveyed.name) == wanted
                 } else {
                     is_same_file(&surveyed.directory, wanted)
                 }
             });
-            return match it {
-                Some(it) => chosen_lineage(config, it),
-                None if is_name => Err(Failure::usage(&unknown(wanted, config, survey))),
+            return match named {
+                Some(surveyed) => chosen_lineage(config, surveyed),
+                None if is_name => Err(unknown(wanted, config, survey)),
                 None => elsewhere(config, wanted).await,
             };
         }
@@ -160,24 +169,20 @@ impl Desk<'_> {
         } else {
             None
         };
-        match proposal::lineages(found, served.as_ref(), &survey.names) {
-            Proposal::None => Err(SetupError::NoLineage(none_found(config, survey)).into()),
-            Proposal::One(one) => chosen_lineage(config, one),
-            Proposal::Several(all) => {
-                let lines: Vec<String> = all.iter().map(|entry| line(entry)).collect();
+        let fitting = proposal::lineages(found, served.as_ref(), &survey.names);
+        match fitting.as_slice() {
+            [] => Err(none_found(config, survey).into()),
+            [one] => chosen_lineage(config, one),
+            _ => {
                 let data = server.data_directory.display();
-                let question = format!("Several lineages fit the server of {data}.");
-                match self.answers.choose(&question, &lines)? {
-                    Some(place) => chosen_lineage(config, all[place]),
-                    None => Err(SetupError::Unchosen {
-                        question: format!("several lineages fit the server of {data}"),
-                        choices: all
-                            .iter()
-                            .map(|surveyed| self.again(config, ["--lineage", &surveyed.name]))
-                            .collect(),
-                    }
-                    .into()),
-                }
+                let several = format!("several lineages fit the server of {data}");
+                let problem = Problem::new(several, "say which");
+                let command =
+                    |surveyed: &&Surveyed| self.again(config, ["--lineage", &surveyed.name]);
+                let chosen =
+                    self.answers
+                        .choose(problem, fitting, |surveyed| line(surveyed), command)?;
+                chosen_lineage(config, chosen)
             }
         }
     }
@@ -195,27 +200,24 @@ impl Desk<'_> {
     /// This command, with another flag.
     pub(super) fn again(&self, config: &Config, flag: [&str; 2]) -> String {
         let wanted = self.wanted;
-        let mut words = vec!["setup".to_owned()];
-        words.extend(flag.map(str::to_owned));
-        if let (Some(data), true) = (&wanted.data_directory, flag[0] != "--data-directory") {
-            words.push("--data-directory".into());
-            words.push(data.display().to_string());
+        let data = wanted.data_directory.as_ref();
+        let data = data.map(|data| data.display().to_string());
+        let given = [
+            ("--data-directory", data.as_deref()),
+            ("--instance", wanted.instance.as_deref()),
+        ];
+        let mut words = vec!["setup", flag[0], flag[1]];
+        for (other, value) in given {
+            if let Some(value) = value.filter(|_| other != flag[0]) {
+                words.extend([other, value]);
+            }
         }
-        if let (Some(name), true) = (&wanted.instance, flag[0] != "--instance") {
-            words.extend(["--instance".into(), name.clone()]);
-        }
-        words.extend(flags(wanted));
-        typed(config, &words)
+        config.command(&[words, flags(wanted)].concat())
     }
 }
 
-fn typed(config: &Config, words: &[String]) -> String {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    config.command(&words)
-}
-
 /// The flags that say how, not what.
-fn flags(wanted: &SetupArguments) -> Vec<String> {
+fn flags(wanted: &SetupArguments) -> Vec<&str> {
     let all = [
         (wanted.require_tls, "--require-tls"),
         (wanted.yes, "--yes"),
@@ -223,25 +225,23 @@ fn flags(wanted: &SetupArguments) -> Vec<String> {
         (wanted.print, "--print"),
     ];
     let set = all.into_iter().filter(|(is_set, _)| *is_set);
-    set.map(|(_, flag)| flag.to_owned()).collect()
+    set.map(|(_, flag)| flag).collect()
 }
 
 /// What does a plan without a question.
 pub(super) fn command(plan: &SetupPlan, wanted: &SetupArguments) -> String {
-    let instance = &plan.instance;
-    let mut words = ["setup", "--yes", "--instance", &instance.name]
-        .map(str::to_owned)
-        .to_vec();
-    if plan.fragment.is_some() {
-        let data = instance.home().display().to_string();
-        words.extend(["--data-directory".into(), data]);
-        words.extend(["--lineage".into(), instance.lineage.name.clone()]);
-        for name in &wanted.server_name {
-            words.extend(["--server-name".into(), name.clone()]);
-        }
+    let Site {
+        config, instance, ..
+    } = &plan.site;
+    let data = instance.home().display().to_string();
+    let mut words = vec!["setup", "--yes", "--instance", &instance.name];
+    if change_config(&plan.steps) {
+        words.extend(["--data-directory", &data]);
+        words.extend(["--lineage", &instance.lineage.name]);
+        let names = wanted.server_name.iter();
+        words.extend(names.flat_map(|name| ["--server-name", name]));
     }
-    words.extend(flags(wanted));
-    typed(&plan.config, &words)
+    config.command(&[words, flags(wanted)].concat())
 }
 
 /// What the command line says of an instance that the config has must be what stands there.
@@ -250,46 +250,45 @@ fn agrees(
     instance: &config::InstanceConfig,
     wanted: &SetupArguments,
 ) -> Result<(), SetupError> {
-    let differs = |key: &'static str, flag: &'static str| {
-        Err(SetupError::Differs {
-            file: config.file.clone(),
-            name: instance.name.clone(),
-            key,
-            flag,
-        })
+    let (name, data, lineage) = (&wanted.instance, &wanted.data_directory, &wanted.lineage);
+    let is_lineage = |path: &PathBuf| {
+        let mut candidates = instance.lineage.candidates.iter();
+        Path::new(&instance.lineage.name) == path || candidates.any(|own| is_same_file(own, path))
     };
-    if wanted
-        .instance
-        .as_ref()
-        .is_some_and(|text| *text != instance.name)
-    {
-        return differs("name", "--instance");
-    }
-    if let Some(data) = &wanted.data_directory
-        && !is_same_file(data, instance.home())
-    {
-        return differs("data_directory", "--data-directory");
-    }
-    if let Some(lineage) = &wanted.lineage
-        && Path::new(&instance.lineage.name) != lineage
-        && !instance
-            .lineage
-            .candidates
-            .iter()
-            .any(|path| is_same_file(path, lineage))
-    {
-        return differs("lineage", "--lineage");
-    }
     let has = |name: &String| {
-        instance
-            .server_names
-            .iter()
-            .any(|entry| entry.to_str() == name.as_str())
+        let mut names = instance.server_names.iter();
+        names.any(|own| own.to_str() == name.as_str())
     };
-    if !wanted.server_name.iter().all(has) {
-        return differs("server_names", "--server-name");
+    let is_name = |name: &String| *name == instance.name;
+    let is_data = |data: &PathBuf| is_same_file(data, instance.home());
+    let flags = [
+        ("name", "--instance", name.as_ref().is_none_or(is_name)),
+        (
+            "data_directory",
+            "--data-directory",
+            data.as_ref().is_none_or(is_data),
+        ),
+        (
+            "lineage",
+            "--lineage",
+            lineage.as_ref().is_none_or(is_lineage),
+        ),
+        (
+            "server_names",
+            "--server-name",
+            wanted.server_name.iter().all(has),
+        ),
+    ];
+    match flags.into_iter().find(|(.., is_same)| !is_same) {
+        None => Ok(()),
+        Some((key, flag, _)) => {
+            let (file, name) = (config.file.display(), &instance.name);
+            Err(SetupError::usage(
+                format!("{file} has the instance {name} already, with another {key}"),
+                format!("change it there, or leave out {flag}"),
+            ))
+        }
     }
-    Ok(())
 }
 
 /// The names of instances, and those that a file in `conf.d` has.
@@ -299,23 +298,23 @@ fn taken(config: &Config) -> Vec<String> {
         let name = entry.file_name().into_string().ok()?;
         name.strip_suffix(".toml").map(str::to_owned)
     });
-    let names = config
-        .instances
-        .iter()
-        .map(|instance| instance.name.clone());
+    let names = config.instances.iter().map(|known| known.name.clone());
     names.chain(stems).collect()
 }
 
 /// A lineage as the config names it: by its name where that leads to it.
-fn chosen_lineage(config: &Config, it: &Surveyed) -> Result<(String, Certificate), Failure> {
-    let leaf = it.leaf.clone().map_err(SetupError::NoLineage)?;
+fn chosen_lineage(config: &Config, surveyed: &Surveyed) -> Result<(String, Certificate), Failure> {
+    let leaf = surveyed
+        .leaf
+        .clone()
+        .map_err(|why| SetupError::new(why, ""))?;
     let mut watched = config.watch.directories.iter();
-    let first = watched.find(|directory| directory.join(&it.name).is_dir());
-    let lineage = if first.is_some_and(|first| first.join(&it.name) == it.directory) {
-        it.name.clone()
+    let first = watched.find(|directory| directory.join(&surveyed.name).is_dir());
+    let lineage = if first.is_some_and(|first| first.join(&surveyed.name) == surveyed.directory) {
+        surveyed.name.clone()
     } else {
-        let path = it.directory.to_str();
-        let path = path.ok_or_else(|| SetupError::Unsayable(it.directory.clone()))?;
+        let path = surveyed.directory.to_str();
+        let path = path.ok_or_else(|| SetupError::not_utf8(&surveyed.directory))?;
         path.to_owned()
     };
     Ok((lineage, leaf))
@@ -326,7 +325,7 @@ async fn elsewhere(config: &Config, directory: &Path) -> Result<(String, Certifi
     let directory = std::path::absolute(directory).map_err(|e| Failure::usage(&e))?;
     let name = directory
         .to_str()
-        .ok_or_else(|| SetupError::Unsayable(directory.clone()))?
+        .ok_or_else(|| SetupError::not_utf8(&directory))?
         .to_owned();
     let spec = Spec {
         name: name.clone(),
@@ -341,66 +340,54 @@ async fn elsewhere(config: &Config, directory: &Path) -> Result<(String, Certifi
     match read.map_err(SetupError::from)? {
         Source::Ready { bundle, .. } => Ok((name, bundle.leaf().clone())),
         Source::Waiting { problem } | Source::Invalid { problem, .. } => {
-            Err(SetupError::NoLineage(problem.to_string()).into())
+            Err(SetupError::from(problem).into())
         }
     }
 }
 
-fn line(it: &Surveyed) -> String {
-    match &it.leaf {
+fn line(surveyed: &Surveyed) -> String {
+    match &surveyed.leaf {
         Ok(leaf) => format!(
             "{}  for {}, until {}",
-            it.name,
+            surveyed.name,
             leaf.names().join(", "),
             day(leaf.not_after())
         ),
-        Err(why) => format!("{}  {why}", it.name),
+        Err(why) => format!("{}  {why}", surveyed.name),
     }
 }
 
-fn unknown(wanted: &Path, config: &Config, survey: &HostSurvey) -> String {
+fn unknown(wanted: &Path, config: &Config, survey: &HostSurvey) -> Failure {
     if survey.found.lineages.is_empty() {
-        return none_found(config, survey);
+        return Failure::usage(&none_found(config, survey));
     }
-    let names: Vec<&str> = survey
-        .found
-        .lineages
-        .iter()
-        .map(|surveyed| surveyed.name.as_str())
-        .collect();
-    format!(
+    let names = survey.found.lineages.iter().map(|found| &*found.name);
+    let names: Vec<&str> = names.collect();
+    Failure::usage(&format!(
         "there is no lineage {} below the watched directories; there are: {}",
         wanted.display(),
         names.join(", ")
-    )
+    ))
 }
 
 /// Why there is nothing to choose from, and what to do.
-fn none_found(config: &Config, survey: &HostSurvey) -> String {
-    let directories: Vec<String> = config
-        .watch
-        .directories
-        .iter()
-        .map(|path| path.display().to_string())
-        .collect();
+fn none_found(config: &Config, survey: &HostSurvey) -> SetupError {
+    let directories = config.watch.directories.iter();
+    let directories: Vec<String> = directories.map(|path| path.display().to_string()).collect();
     let directories = directories.join(", ");
-    if let Some((closed, _)) = survey
-        .found
-        .closed
-        .iter()
-        .find(|(_, kind)| *kind == std::io::ErrorKind::PermissionDenied)
-    {
-        return format!(
-            "{} may not be looked into; run this as root",
-            closed.display()
-        );
+    let is_denied = |kind: std::io::ErrorKind| kind == std::io::ErrorKind::PermissionDenied;
+    let mut closed = survey.found.closed.iter();
+    if let Some((closed, _)) = closed.find(|(_, kind)| is_denied(*kind)) {
+        let what = format!("{} may not be looked into", closed.display());
+        return SetupError::new(what, "run this as root");
     }
     if let Some(Err(why)) = survey.found.lineages.first().map(|surveyed| &surveyed.leaf) {
-        return format!("no lineage below {directories} holds a certificate: {why}");
+        let what = format!("no lineage below {directories} holds a certificate: {why}");
+        return SetupError::new(what, "");
     }
-    format!(
-        "there is no lineage below {directories}: get a certificate first (certbot certonly --standalone -d NAME), \
-         or name another directory with --lineage"
+    SetupError::new(
+        format!("there is no lineage below {directories}"),
+        "get a certificate first (certbot certonly --standalone -d NAME), or name another directory with --lineage",
     )
 }
 
@@ -417,9 +404,8 @@ pub(super) fn writable(config: &Config, subject: &PlanSubject) -> Result<(), Set
         fragments.parent().unwrap_or(&fragments)
     };
     access(directory, Access::WRITE_OK | Access::EXEC_OK).map_err(|source| {
-        SetupError::NotWritable {
-            directory: directory.to_owned(),
-            source: source.into(),
-        }
+        let (directory, source) = (directory.display(), std::io::Error::from(source));
+        let what = format!("{directory}: cannot be written: {source}");
+        SetupError::new(what, "run this as root")
     })
 }

@@ -4,16 +4,18 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use crate::report::view::VERSION;
-use crate::setup::SetupProgress;
-use crate::setup::fragment::Fragment;
-use crate::setup::plan::{PlannedTarget, SetupPlan};
-use crate::setup::require_tls::{ExposedLine, Tightening};
+use crate::config::InstanceConfig;
+use crate::setup::plan::SetupPlan;
+use crate::setup::require_tls::ExposedLine;
+use crate::setup::step::Step;
+use crate::setup::step::new_file::NewFile;
+use crate::setup::{SetupProgress, Site};
 use crate::text::CommandLine;
 
 /// One document for everything that the command does.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(super) struct SetupJson {
+    /// Set where it is printed.
     pub(super) version: u32,
     pub(super) name: Option<String>,
     pub(super) lineage: Option<String>,
@@ -22,9 +24,9 @@ pub(super) struct SetupJson {
     pub(super) user: Option<String>,
     pub(super) server_names: Vec<String>,
     /// The file that is written into `conf.d`.
-    pub(super) fragment: Option<Fragment>,
+    pub(super) fragment: Option<NewFile>,
     /// The drop-in that lets the unit's daemon at the instance's paths.
-    pub(super) drop_in: Option<Fragment>,
+    pub(super) drop_in: Option<NewFile>,
     /// Whether the server's own files are taken over.
     pub(super) taken_over: bool,
     pub(super) settings: Vec<SettingJson>,
@@ -39,10 +41,10 @@ pub(super) struct SetupJson {
     pub(super) lines: Vec<String>,
     pub(super) outcome: Option<SetupOutcome>,
     pub(super) error: Option<String>,
-    /// What could not be taken back, or stays.
+    /// What could not be undone, or stays.
     pub(super) left: Vec<String>,
     pub(super) connection: Option<String>,
-    /// Why the daemon could not keep it so, and what mends that, where it can be pasted.
+    /// Why the daemon could not keep it so, and what fixes that, where it can be pasted.
     pub(super) obstacles: Vec<(String, Option<CommandLine>)>,
     /// What is to be done next.
     pub(super) next: Option<String>,
@@ -70,66 +72,57 @@ pub(super) enum SetupOutcome {
     WouldChange,
     Printed,
     Undone,
-    TakenBack,
-}
-
-impl Default for SetupJson {
-    fn default() -> Self {
-        SetupJson {
-            version: VERSION,
-            name: None,
-            lineage: None,
-            data_directory: None,
-            user: None,
-            server_names: Vec::new(),
-            fragment: None,
-            drop_in: None,
-            taken_over: false,
-            settings: Vec::new(),
-            host_line: None,
-            exposed: Vec::new(),
-            notes: Vec::new(),
-            steps: Vec::new(),
-            lines: Vec::new(),
-            outcome: None,
-            error: None,
-            left: Vec::new(),
-            connection: None,
-            obstacles: Vec::new(),
-            next: None,
-        }
-    }
+    #[serde(rename = "taken_back")]
+    RolledBack,
 }
 
 impl SetupJson {
-    pub(super) fn from_plan(plan: &SetupPlan, tightening: Option<&Tightening>) -> SetupJson {
-        let instance = &plan.instance;
-        let names = instance.server_names.iter();
-        let settings = plan.settings.iter().map(|change| SettingJson {
-            name: change.setting.name(),
-            from: change.from.clone(),
-            to: change.to.clone(),
-        });
+    pub(super) fn from_plan(plan: &SetupPlan) -> SetupJson {
+        let site = &plan.site;
+        let mut document = SetupJson {
+            obstacles: plan.obstacles.clone(),
+            notes: plan.notes.clone(),
+            ..SetupJson::from_instance(&site.instance, site.server.user())
+        };
+        let names = site.instance.server_names.iter();
+        document.server_names = names.map(|name| name.to_str().into_owned()).collect();
+        for step in &plan.steps {
+            document.take_in(step, site);
+        }
+        document
+    }
+
+    pub(super) fn from_instance(instance: &InstanceConfig, user: String) -> SetupJson {
         SetupJson {
             name: Some(instance.name.clone()),
             lineage: Some(instance.lineage.name.clone()),
             data_directory: Some(instance.home().to_owned()),
-            user: Some(plan.server.user()),
-            server_names: names
-                .map(|server_name| server_name.to_str().into_owned())
-                .collect(),
-            fragment: plan.fragment.clone(),
-            drop_in: plan.admission.drop_in.clone(),
-            obstacles: plan.admission.obstacles.clone(),
-            taken_over: plan.target == PlannedTarget::TakenOver,
-            settings: settings.collect(),
-            host_line: plan.host_line.as_ref().map(|to_add| HostLineJson {
-                file: to_add.file.clone(),
-                line: to_add.line.clone(),
-            }),
-            exposed: tightening.map(Tightening::lines).unwrap_or_default(),
-            notes: plan.notes.clone(),
+            user: Some(user),
             ..SetupJson::default()
+        }
+    }
+
+    fn take_in(&mut self, step: &Step, site: &Site) {
+        match step {
+            Step::Fragment(step) => self.fragment = Some(step.file(site)),
+            Step::DropIn(step) => self.drop_in = Some(step.file(site)),
+            Step::Install(step) => self.taken_over = step.takes_over,
+            Step::Settings(step) => {
+                let settings = step.settings.iter().map(|altered| SettingJson {
+                    name: altered.setting.name(),
+                    from: altered.now.clone(),
+                    to: altered.set.clone(),
+                });
+                self.settings = settings.collect();
+            }
+            Step::HostLine(step) => {
+                self.host_line = Some(HostLineJson {
+                    file: step.file.clone(),
+                    line: step.line(&site.instance),
+                });
+            }
+            Step::Tighten(step) => self.exposed.clone_from(&step.exposed),
+            Step::Reload | Step::Verify => {}
         }
     }
 
@@ -138,7 +131,7 @@ impl SetupJson {
         for one in told {
             match one {
                 SetupProgress::Done(what) => self.steps.push(what.clone()),
-                SetupProgress::TakingBack(why) => self.error = Some(why.clone()),
+                SetupProgress::RollingBack(why) => self.error = Some(why.clone()),
                 SetupProgress::Left(what) => self.left.push(what.clone()),
             }
         }

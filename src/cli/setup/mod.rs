@@ -8,28 +8,29 @@ mod answers;
 mod by_hand;
 mod candidates;
 mod choice;
+mod desk;
 mod document;
 mod drawn;
-mod taking_back;
+mod undo;
 
-use std::path::{Path, PathBuf};
-
-use clap::Args;
+use std::path::Path;
 
 use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::{Exit, Failure, load, print, prober};
 use crate::config::Config;
-use crate::server::probe::{Opening, Prober};
+use crate::server::probe::Opening;
 use crate::server::sql::Sql;
 use crate::setup::carry_out::carry_out;
 use crate::setup::plan::{PlanSubject, SetupPlan};
 use crate::setup::record::Record;
-use crate::setup::require_tls::Tightening;
+use crate::setup::step::change_unit;
 use crate::setup::survey::HostSurvey;
-use crate::setup::{Alone, SetupError, SetupProgress, SetupServer};
+use crate::setup::{SetupError, SetupLock, SetupProgress, SetupServer};
 use answers::SetupAnswers;
 use choice::Chosen;
+use desk::Desk;
+pub(super) use desk::SetupArguments;
 use document::{SetupJson, SetupOutcome};
 
 pub(super) const MANUAL: Manual = Manual {
@@ -40,9 +41,9 @@ pub(super) const MANUAL: Manual = Manual {
          `conf.d/NAME.toml` beside the config, installs the certificate, sets `ssl`, `ssl_cert_file` and `ssl_key_file` \
          by ALTER SYSTEM over the server's own Unix socket, reloads the server, and looks on a new TLS connection at \
          what clients now get. At the end stands the line with which clients verify it.",
-        "Where a step fails, those before it are taken back, and what could not be is named; after a crash the next \
-         `setup` or `--undo` does that. It never restarts a server, ends no session, and touches no pair that a \
-         distribution shares.",
+        "Where a step fails, those before it are undone, and what could not be undone is named; after a crash the next \
+         `setup` or `--undo` does that. It never restarts a server, ends no session, and leaves certificates alone that a \
+         distribution shares between services.",
         "A server that names a private pair of its own already goes on with it: those files are taken over, and no \
          setting is changed. Where the installed unit keeps the daemon from a path that the instance needs, files in \
          `/etc/postgresql`, in a data directory or under `/home` for example, it writes a drop-in for the unit, \
@@ -66,7 +67,7 @@ pub(super) const MANUAL: Manual = Manual {
         ),
         (
             Exit::Problem,
-            "it could not be, or the answer was no, or something stays; the output says what",
+            "it could not be, or the answer was no, or something could not be undone; the output says what",
         ),
         (
             Exit::Usage,
@@ -84,7 +85,7 @@ pub(super) const MANUAL: Manual = Manual {
             "pgcertd setup --yes --data-directory /var/lib/postgresql/16/main",
             "Without a question, where several servers run.",
         ),
-        ("pgcertd setup --undo 16-main", "Back to what was before."),
+        ("pgcertd setup --undo 16-main", "Undoes it."),
     ],
 };
 
@@ -92,81 +93,39 @@ fn undo_and_outcomes() -> Vec<Chapter> {
     vec![
         Chapter::new(
             "Undo",
-            "What `--undo` needs is in `setup.json` of the instance's state directory. It puts back the settings and \
-             pg_hba.conf, takes its line out of pg_hosts.conf, reloads the server, and removes the unit's drop-in and the file in conf.d. What somebody has changed since stays, \
-             and is named; so do the installed files, which can be removed once the server has loaded others.",
+            "The steps that were applied are in `setup.json` in the instance's state directory. `--undo` undoes them, the last one first: \
+             it restores pg_hba.conf, removes its line from pg_hosts.conf, restores the settings, reloads the server, and removes the \
+             unit's drop-in and the file in conf.d. What somebody has changed since stays, and is named; so do the installed files, \
+             which can be removed once the server has loaded others.",
         ),
         Chapter::new("Outcomes", "`outcome`, with `--json`:")
             .term("set_up", "it is done, and new clients get the certificate")
-            .term("unchanged", "nothing was to be done")
+            .term("unchanged", "there was nothing to do")
             .term("would_change", "without `--dry-run` it would be done")
             .term(
                 "printed",
                 "with `--print`: `lines` are to be written by hand",
             )
-            .term("undone", "with `--undo`: what was before is back")
+            .term("undone", "with `--undo`: it is undone")
             .term(
                 "taken_back",
-                "a step failed, `error` says which; all is as before, but for what `left` says",
+                "a step failed, `error` says why; the steps before it are undone, except for what `left` lists",
             ),
     ]
-}
-
-#[derive(Debug, Args)]
-pub(super) struct SetupArguments {
-    /// The instance: one that the config has, or the name of the new one.
-    #[arg(long, value_name = "NAME")]
-    instance: Option<String>,
-    /// The data directory of the server.
-    #[arg(long, value_name = "DIR", value_hint = clap::ValueHint::DirPath)]
-    data_directory: Option<PathBuf>,
-    /// The lineage, by name or directory.
-    #[arg(long, value_name = "NAME|DIR", value_hint = clap::ValueHint::DirPath)]
-    lineage: Option<PathBuf>,
-    /// What clients connect to; may be given more than once.
-    #[arg(long, value_name = "NAME")]
-    server_name: Vec<String>,
-    /// Have pg_hba.conf let clients of other hosts in with TLS alone.
-    #[arg(long)]
-    require_tls: bool,
-    /// Do not ask.
-    #[arg(long)]
-    yes: bool,
-    /// Show what would change, and change nothing, with `--yes` too.
-    #[arg(long)]
-    dry_run: bool,
-    /// Print the lines for a configuration that others keep, and change nothing, with `--yes` too.
-    #[arg(long, conflicts_with = "require_tls")]
-    print: bool,
-    /// Take the set-up of this instance back.
-    #[arg(
-        long, value_name = "NAME",
-        conflicts_with_all = ["instance", "data_directory", "lineage", "server_name", "require_tls", "print"]
-    )]
-    undo: Option<String>,
 }
 
 impl From<SetupError> for Failure {
     fn from(error: SetupError) -> Failure {
         match error {
             SetupError::Config(error) => error.into(),
-            SetupError::Unchosen { question, choices } => {
+            SetupError::Unchosen { problem, choices } => {
                 let lines: Vec<String> = choices.iter().map(SetupError::choice).collect();
-                Failure::usage(&format!("{question}; say which:")).with_lines(&lines)
+                Failure::usage(&format!("{problem}:")).with_lines(&lines)
             }
-            error if error.is_usage() => Failure::usage(&error),
-            error => Failure::problem(&error),
+            SetupError::Usage(problem) => Failure::usage(&problem),
+            SetupError::Problem(problem) => Failure::problem(&problem),
         }
     }
-}
-
-/// What every part of the command needs.
-struct Desk<'a> {
-    file: &'a Path,
-    wanted: &'a SetupArguments,
-    answers: SetupAnswers,
-    prober: Prober,
-    json: bool,
 }
 
 pub(super) async fn setup(
@@ -185,13 +144,13 @@ pub(super) async fn setup(
     };
     let config = load(file)?;
     let changes = !wanted.dry_run && !wanted.print;
-    let _alone = if changes {
-        Some(Alone::with(&config)?)
+    let _lock = if changes {
+        Some(SetupLock::take(&config)?)
     } else {
         None
     };
     let exit = match &wanted.undo {
-        Some(name) => taking_back::undo(&desk, &config, name).await,
+        Some(name) => undo::by_name(&desk, &config, name).await,
         None => desk.set_up(config).await,
     };
     desk.prober.farewells().await;
@@ -210,7 +169,7 @@ impl Desk<'_> {
             && !self.wanted.print
         {
             let name = chosen.name().to_owned();
-            match taking_back::interrupted(self, &config, &name).await? {
+            match undo::interrupted(self, &config, &name).await? {
                 Exit::Well => {}
                 other => return Ok(other),
             }
@@ -225,7 +184,7 @@ impl Desk<'_> {
         }
         let Chosen { server, subject } = chosen;
         if self.wanted.print {
-            return by_hand::print_lines(self, &config, &server, subject).await;
+            return by_hand::print_lines(self, &config, server, subject).await;
         }
         let sql = server.login().await?;
         let exit = self
@@ -244,45 +203,35 @@ impl Desk<'_> {
         sql: &Sql,
     ) -> Result<Exit, Failure> {
         choice::writable(config, &subject)?;
-        let plan = SetupPlan::made(config, server, sql, subject, &self.prober).await?;
-        let tightening = if self.wanted.require_tls {
-            Tightening::proposed(sql, plan.server.owner)
-                .await
-                .map_err(SetupError::from)?
-        } else {
-            None
-        };
-        let mut document = SetupJson::from_plan(&plan, tightening.as_ref());
+        let tls = self.wanted.require_tls;
+        let plan = SetupPlan::made(config, server, sql, subject, tls, &self.prober).await?;
+        let mut document = SetupJson::from_plan(&plan);
         if !self.json {
-            print(&drawn::plan(
-                &plan,
-                tightening.as_ref(),
-                sql.version,
-                self.wanted,
-            ))?;
+            print(&drawn::plan(&plan, sql.version, self.wanted.dry_run))?;
         }
-        if plan.is_empty() && tightening.is_none() {
+        if plan.is_empty() {
             document.outcome = Some(SetupOutcome::Unchanged);
             return self.set_up_already(&plan, document).await;
         }
         if self.wanted.dry_run {
             document.outcome = Some(SetupOutcome::WouldChange);
-            return self.told(&document, Exit::Well);
+            return self.told(document, Exit::Well);
         }
         let command = choice::command(&plan, self.wanted);
-        let question = format!("Do this for the server of user {}?", plan.server.user());
+        let question = format!(
+            "Do this for the server of user {}?",
+            plan.site.server.user()
+        );
         if !self.answers.agree(&question, &command)? {
             print(&Page::of_line("Nothing was changed."))?;
             return Ok(Exit::Problem);
         }
-        self.carried_out(&plan, tightening.as_ref(), earlier, sql, document)
-            .await
+        self.carried_out(plan, earlier, sql, document).await
     }
 
     async fn carried_out(
         &self,
-        plan: &SetupPlan,
-        tightening: Option<&Tightening>,
+        mut plan: SetupPlan,
         earlier: Option<Record>,
         sql: &Sql,
         mut document: SetupJson,
@@ -292,36 +241,33 @@ impl Desk<'_> {
             self.step(&told);
             steps.push(told);
         };
-        let came = carry_out(plan, tightening, earlier, sql, &self.prober, &mut tell).await;
+        let came = carry_out(&mut plan, earlier, sql, &self.prober, &mut tell).await;
         document.steps(&steps);
         match came {
-            Ok(done) => {
+            Ok(served) => {
                 document.outcome = Some(SetupOutcome::SetUp);
-                self.finish(plan, done.served.as_ref(), document).await
+                self.finish(&plan, served.as_ref(), document).await
             }
             Err(failed) => {
-                document.outcome = Some(SetupOutcome::TakenBack);
+                document.outcome = Some(SetupOutcome::RolledBack);
                 document.error = Some(failed.error.to_string());
                 document.left.clone_from(&failed.left);
                 if !self.json {
-                    print(&drawn::failed(plan, &failed.error, &failed.left))?;
+                    print(&drawn::failed(&plan, &failed.error, &failed.left))?;
                 }
-                self.told(&document, Exit::Problem)
+                self.told(document, Exit::Problem)
             }
         }
     }
 
     /// Nothing was to be done; what clients are told is told again.
     async fn set_up_already(&self, plan: &SetupPlan, document: SetupJson) -> Result<Exit, Failure> {
-        let addresses = plan.server.addresses().unwrap_or_default();
-        let limit = plan.instance.verify_timeout;
+        let addresses = plan.site.server.addresses().unwrap_or_default();
+        let limit = plan.site.instance.verify_timeout;
         let mut served = None;
         for address in &addresses {
-            served = served.or(self
-                .prober
-                .look(address, Opening::Request, limit)
-                .await
-                .ok());
+            let looked = self.prober.look(address, Opening::Request, limit).await;
+            served = served.or(looked.ok());
         }
         self.finish(plan, served.as_ref(), document).await
     }
@@ -338,7 +284,7 @@ impl Desk<'_> {
         let next = if self.wanted.dry_run {
             None
         } else {
-            Some(aftermath::daemon(&plan.config, plan.admission.drop_in.is_some()).await)
+            Some(aftermath::daemon(&plan.site.config, change_unit(&plan.steps)).await)
         };
         document.next = next.as_ref().map(aftermath::Daemon::sentence);
         if !self.json {
@@ -349,7 +295,7 @@ impl Desk<'_> {
                 &document,
             ))?;
         }
-        self.told(&document, Exit::Well)
+        self.told(document, Exit::Well)
     }
 
     /// Every server that runs has what this command is for.
@@ -360,7 +306,7 @@ impl Desk<'_> {
         } else {
             format!(
                 " Left alone, since pgcertd keeps nothing for their users here: {}.",
-                strangers.join("; ")
+                strangers.join(", ")
             )
         };
         let document = SetupJson {
@@ -369,31 +315,14 @@ impl Desk<'_> {
             ..SetupJson::default()
         };
         if !self.json {
-            let names: Vec<&str> = config
-                .instances
-                .iter()
-                .map(|instance| instance.name.as_str())
-                .collect();
+            let names = config.instances.iter().map(|known| &*known.name);
+            let names: Vec<&str> = names.collect();
             print(Page::default().hanging(format_args!(
                 "Every server that runs here is set up ({}): {} shows them.{left}",
                 names.join(", "),
                 config.command(&["status"])
             )))?;
         }
-        self.told(&document, Exit::Well)
-    }
-
-    fn step(&self, told: &SetupProgress) {
-        if !self.json {
-            // Where standard output is closed, the work is done all the same.
-            drop(print(&drawn::step(told)));
-        }
-    }
-
-    fn told(&self, document: &SetupJson, exit: Exit) -> Result<Exit, Failure> {
-        if self.json {
-            super::print_json(document)?;
-        }
-        Ok(exit)
+        self.told(document, Exit::Well)
     }
 }

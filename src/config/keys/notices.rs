@@ -1,88 +1,44 @@
 //! The keys of `[notify]`.
 
-use super::{Holds, Key, Unless, key, lasting, quoted};
+use std::time::Duration;
+
 use crate::config::Occasion;
-use crate::config::notification::{
-    DEFAULT_AFTER, DEFAULT_NOTIFY_DIRECTORY, DEFAULT_ON, DEFAULT_REPEAT, DEFAULT_TIMEOUT, OCCASIONS,
-};
+use crate::config::notification::DEFAULT_NOTIFY_DIRECTORY;
+use crate::config::table::table;
+use crate::config::values::{AnyDuration, AnyPath, PositiveDuration, ProgramWords};
 
-/// `[notify]`.
-pub(crate) fn of_notify() -> Vec<Key> {
-    let on: Vec<String> = DEFAULT_ON
-        .iter()
-        .map(|occasion| format!("\"{}\"", occasion.as_str()))
-        .collect();
-    vec![
-        key(
-            "command",
-            Holds::Command,
-            Unless::Else("none, nobody is told"),
-            "[\"/usr/lib/pgcertd/notify-mail\", \"root\"]",
-            &[
-                "The program and its arguments; no shell reads them. It gets the notification as JSON on standard \
-                 input, and what a person reads in its environment, see `pgcertd-notify`(8). Status 0 means that it \
-                 was delivered; otherwise it is tried again, with growing pauses, until it is out of date.",
-                "The config can be read by every user. An address that is a secret belongs into a file that the \
-                 program reads, as `curl` does with `--config`, and that only pgcertd-notify may read.",
-            ],
-        ),
-        key(
-            "on",
-            on_occasions(),
-            Unless::Is(format!("[{}]", on.join(", "))),
-            "[\"failure\", \"recovery\", \"deployed\"]",
-            &["What is told."],
-        ),
-        key(
-            "after",
-            Holds::Duration,
-            lasting(DEFAULT_AFTER),
-            "\"5m\"",
-            &[
-                "How long a change must last to be told. What is over by then is not told, unless it comes again and \
-                 again; what changes together is told together.",
-            ],
-        ),
-        key(
-            "repeat",
-            Holds::Longer,
-            lasting(DEFAULT_REPEAT),
-            "\"12h\"",
-            &["What is still not well is told again after this."],
-        ),
-        key(
-            "timeout",
-            Holds::Longer,
-            lasting(DEFAULT_TIMEOUT),
-            "\"2m\"",
-            &[
-                "How long the command may run. Then it and what it has started get SIGTERM, and SIGKILL 5 s later.",
-            ],
-        ),
-        key(
-            "state_directory",
-            Holds::Path,
-            quoted(DEFAULT_NOTIFY_DIRECTORY),
-            "\"/srv/pgcertd-notify\"",
-            &[
-                "Where it is remembered what was told, so that a restart neither repeats nor loses it. \
-                 pgcertd-notify.service may write in the default alone.",
-            ],
-        ),
-    ]
-}
+table! {
+    /// `[notify]`.
+    WrittenNotify, expected "one table, [notify]" {
+        /// The program and its arguments, run without a shell. It gets the notification as JSON on standard input,
+        /// and as text for people in its environment, see `pgcertd-notify`(8). Status 0 means that it was
+        /// delivered; otherwise it is retried, with growing pauses, until it is out of date.
+        ///
+        /// Every user can read the config. A secret address belongs in a file that the program reads, as `curl`
+        /// does with `--config`, and that only pgcertd-notify can read.
+        command: ProgramWords,
+            otherwise("none; nobody is notified"),
+            example(r#"["/usr/lib/pgcertd/notify-mail", "root"]"#);
 
-fn on_occasions() -> Holds {
-    let choices = OCCASIONS.iter().map(|(name, it)| {
-        let says = match it {
-            Occasion::Failure => {
-                "an instance is not well, or in another way than before; a certificate is near its end; the daemon \
-                 has stopped or hangs; a server runs that no instance covers"
-            }
-            Occasion::Recovery => "that is over",
-            Occasion::Deployed => "an instance serves another certificate than before",
-        };
-        (*name, says)
-    });
-    Holds::Choices(choices.collect())
+        /// What to report.
+        on: Vec<Occasion>,
+            default(vec![Occasion::Failure, Occasion::Recovery]),
+            example(r#"["failure", "recovery", "deployed"]"#);
+
+        /// How long a change must last before it is reported. What is over by then is not reported, unless it keeps
+        /// coming back; changes at the same time are reported together.
+        after: AnyDuration, default(AnyDuration(Duration::from_secs(30))), example(r#""5m""#);
+
+        /// What is still failing is reported again after this time.
+        repeat: PositiveDuration, default(PositiveDuration(Duration::from_secs(24 * 60 * 60))), example(r#""12h""#);
+
+        /// How long the command may run. Then it and everything it started get SIGTERM, and SIGKILL 5 s later.
+        timeout: PositiveDuration, default(PositiveDuration(Duration::from_secs(30))), example(r#""2m""#);
+
+        /// A record of what was reported, so that a restart neither repeats nor loses anything.
+        /// pgcertd-notify.service can only write to the default.
+        state_directory: AnyPath,
+            default(AnyPath(DEFAULT_NOTIFY_DIRECTORY.into())),
+            example(r#""/srv/pgcertd-notify""#);
+    }
 }

@@ -16,11 +16,11 @@ lineage = "x"
 data_directory = "/pg/b"
 "#,
         r#"
-FILE:6:8: another instance has this name, FILE:2
+FILE:6:8: another instance already has this name, FILE:2
  |
 6| name = "a"
  |        ^^^
- = expected a name of its own for each instance"#,
+ = expected a different name for each instance"#,
     );
 }
 
@@ -37,11 +37,11 @@ fn two_instances_do_not_share_a_config_file_and_may_share_a_lineage() {
     refused(
         &format!("{one}{}", pooler("b", "/etc/./x/../a.ini")),
         r#"
-FILE:10:15: the instance a has this config_file, FILE:5
+FILE:10:15: the instance a already has this config_file, FILE:5
   |
 10| config_file = "/etc/./x/../a.ini"
   |               ^^^^^^^^^^^^^^^^^^^
-  = expected a config_file of its own for each instance"#,
+  = expected a different config_file for each instance"#,
     );
 }
 
@@ -58,11 +58,11 @@ lineage = "x"
 data_directory = "/pg/./x/../a"
 "#,
         r#"
-FILE:8:18: the instance a has this data directory, FILE:4
+FILE:8:18: the instance a already has this data directory, FILE:4
  |
 8| data_directory = "/pg/./x/../a"
  |                  ^^^^^^^^^^^^^^
- = expected a data directory of its own for each instance, or the same path with files and server_names of its own for each: a certificate a name, as PostgreSQL 19 has it with ssl_sni"#,
+ = expected a different data directory for each instance, or the same path with separate files and server_names for each: one certificate per name, as PostgreSQL 19 supports with ssl_sni"#,
     );
 }
 
@@ -100,7 +100,7 @@ fn names_of_one_server_may_be_an_instance_each() {
     for (what, one, other) in refused {
         let error = Written::new(format!("{one}{other}")).error().to_string();
         assert!(
-            error.contains("the instance a has this data directory"),
+            error.contains("the instance a already has this data directory"),
             "{what}: {error}"
         );
     }
@@ -126,7 +126,7 @@ FILE:11:12: the instances a and b both write /t/s.pem
   |
 11| key_file = "/t/s.pem"
   |            ^^^^^^^^^^
-  = expected files of its own for each instance that pgcertd writes, since each would undo the other's; with mode = "reload" or "observe" it does not write"#,
+  = expected separate files for each instance that pgcertd writes for, since each would overwrite the other's; with mode = "reload" or "observe", it does not write"#,
     );
 }
 
@@ -148,7 +148,7 @@ FILE:5:13: the instances a and b both write /var/lib/pgcertd/b/server.pem
  |
 5| cert_file = "/var/lib/pgcertd/b/server.pem"
  |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
- = expected files of its own for each instance that pgcertd writes, since each would undo the other's; with mode = "reload" or "observe" it does not write"#,
+ = expected separate files for each instance that pgcertd writes for, since each would overwrite the other's; with mode = "reload" or "observe", it does not write"#,
     );
 }
 
@@ -171,7 +171,7 @@ FILE:2:13: the instances a and b both write /t/s.pem
  |
 2| cert_file = "/t/s.pem"
  |             ^^^^^^^^^^
- = expected files of its own for each instance that pgcertd writes, since each would undo the other's; with mode = "reload" or "observe" it does not write"#,
+ = expected separate files for each instance that pgcertd writes for, since each would overwrite the other's; with mode = "reload" or "observe", it does not write"#,
     );
 }
 
@@ -184,7 +184,7 @@ FILE:5:13: `cert_file` is /etc/letsencrypt/live/a.pem, inside the watched direct
  |
 5| cert_file = "/etc/letsencrypt/live/a.pem"
  |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
- = expected a file outside of what certificates come from; with mode = "reload" or "observe" pgcertd does not write it"#,
+ = expected a file outside the directories that certificates come from; with mode = "reload" or "observe", pgcertd does not write it"#,
     );
 }
 
@@ -203,7 +203,7 @@ FILE:4:8: `cert_file` is /var/lib/pgcertd/a/server.pem, inside the watched direc
  |
 4| name = "a"
  |        ^^^
- = expected a file outside of what certificates come from; with mode = "reload" or "observe" pgcertd does not write it"#,
+ = expected a file outside the directories that certificates come from; with mode = "reload" or "observe", pgcertd does not write it"#,
     );
 }
 
@@ -222,7 +222,7 @@ FILE:6:12: `key_file` is /srv/x/k.pem, inside the lineage /srv/x
  |
 6| key_file = "/srv/x/k.pem"
  |            ^^^^^^^^^^^^^^
- = expected a file outside of what certificates come from; with mode = "reload" or "observe" pgcertd does not write it"#,
+ = expected a file outside the directories that certificates come from; with mode = "reload" or "observe", pgcertd does not write it"#,
     );
 }
 
@@ -232,11 +232,11 @@ fn debians_shared_certificate_is_not_written() {
         r#"cert_file = "/etc/ssl/certs/ssl-cert-snakeoil.pem"
 key_file = "/t/k""#,
         r#"
-FILE:5:13: /etc/ssl/certs/ssl-cert-snakeoil.pem is shared by the services of this host
+FILE:5:13: /etc/ssl/certs/ssl-cert-snakeoil.pem is shared by the services on this host
  |
 5| cert_file = "/etc/ssl/certs/ssl-cert-snakeoil.pem"
  |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
- = expected a file of the instance's own, and ssl_cert_file and ssl_key_file in postgresql.conf that name it"#,
+ = expected a file that is only for this instance, named by ssl_cert_file and ssl_key_file in postgresql.conf"#,
     );
 }
 
@@ -246,11 +246,11 @@ fn debians_shared_key_is_not_written() {
         r#"cert_file = "/t/c"
 key_file = "/etc/ssl/private/ssl-cert-snakeoil.key""#,
         r#"
-FILE:6:12: /etc/ssl/private/ssl-cert-snakeoil.key is shared by the services of this host
+FILE:6:12: /etc/ssl/private/ssl-cert-snakeoil.key is shared by the services on this host
  |
 6| key_file = "/etc/ssl/private/ssl-cert-snakeoil.key"
  |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
- = expected a file of the instance's own, and ssl_cert_file and ssl_key_file in postgresql.conf that name it"#,
+ = expected a file that is only for this instance, named by ssl_cert_file and ssl_key_file in postgresql.conf"#,
     );
 }
 
@@ -259,7 +259,7 @@ fn the_previous_bundle_is_no_target() {
     refused_of_instance(
         r#"cert_file = "/var/lib/pgcertd/a/previous.pem""#,
         r#"
-FILE:5:13: `cert_file` is /var/lib/pgcertd/a/previous.pem, where pgcertd keeps something else
+FILE:5:13: `cert_file` is /var/lib/pgcertd/a/previous.pem, which pgcertd uses for something else
  |
 5| cert_file = "/var/lib/pgcertd/a/previous.pem"
  |             ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
@@ -272,7 +272,7 @@ fn the_hold_is_no_target() {
     refused_of_instance(
         r#"key_file = "/var/lib/pgcertd/a/held.json""#,
         r#"
-FILE:5:12: `key_file` is /var/lib/pgcertd/a/held.json, where pgcertd keeps something else
+FILE:5:12: `key_file` is /var/lib/pgcertd/a/held.json, which pgcertd uses for something else
  |
 5| key_file = "/var/lib/pgcertd/a/held.json"
  |            ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
@@ -312,11 +312,11 @@ data_directory = "/pg/a"
     .fragment("a.toml", fragment)
     .says(
         r#"
-CONF.D/a.toml:2:8: another instance has this name, FILE:2
+CONF.D/a.toml:2:8: another instance already has this name, FILE:2
  |
 2| name = "a"
  |        ^^^
- = expected a name of its own for each instance"#,
+ = expected a different name for each instance"#,
     );
 }
 
@@ -339,7 +339,7 @@ CONF.D/a.toml:6:13: the instances a and b both write /t/s
  |
 6| cert_file = "/t/s"
  |             ^^^^^^
- = expected files of its own for each instance that pgcertd writes, since each would undo the other's; with mode = "reload" or "observe" it does not write"#);
+ = expected separate files for each instance that pgcertd writes for, since each would overwrite the other's; with mode = "reload" or "observe", it does not write"#);
 }
 
 #[test]
@@ -351,7 +351,7 @@ FILE:6:11: `ca_file` is the same file as `cert_file`, /t/s.pem
  |
 6| ca_file = "/t/s.pem"
  |           ^^^^^^^^^^
- = expected a file of its own for each"#,
+ = expected a different file for each"#,
     );
 }
 
@@ -364,7 +364,7 @@ FILE:6:11: `ca_file` is /srv/ca.pem, which is a source, /srv/ca.pem
  |
 6| ca_file = "/srv/x/../ca.pem"
  |           ^^^^^^^^^^^^^^^^^^
- = expected a file outside of what certificates come from; with mode = "reload" or "observe" pgcertd does not write it"#,
+ = expected a file outside the directories that certificates come from; with mode = "reload" or "observe", pgcertd does not write it"#,
     );
 }
 

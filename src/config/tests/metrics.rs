@@ -2,7 +2,8 @@
 
 use super::refused::refused;
 use super::{Written, load, path};
-use crate::config::{Listen, ListenError, MetricsConfig};
+use crate::config::listen::ListenError;
+use crate::config::{Listen, MetricsConfig};
 
 fn listen(value: &str) -> Option<Listen> {
     load(&format!("[metrics]\nlisten = \"{value}\"\n"))
@@ -50,7 +51,7 @@ fn an_address_that_other_hosts_reach_is_refused_and_why() {
     refused(
         "[metrics]\nlisten = \"0.0.0.0:19187\"\n",
         r#"
-FILE:2:10: "0.0.0.0:19187" may be reached from other hosts, and there is neither a password nor encryption: for them, have a proxy or node_exporter (`textfile`) serve the metrics
+FILE:2:10: "0.0.0.0:19187" can be reached from other hosts, and there is neither a password nor encryption: to serve those hosts, use a proxy or node_exporter (`textfile`)
  |
 2| listen = "0.0.0.0:19187"
  |          ^^^^^^^^^^^^^^^
@@ -95,7 +96,7 @@ fn a_file_that_node_exporter_does_not_read_is_refused() {
     refused(
         "[metrics]\ntextfile = \"/srv/pgcertd.txt\"\n",
         r#"
-FILE:2:12: "/srv/pgcertd.txt" is no file that node_exporter reads
+FILE:2:12: "/srv/pgcertd.txt" is not a file that node_exporter reads
  |
 2| textfile = "/srv/pgcertd.txt"
  |            ^^^^^^^^^^^^^^^^^^

@@ -69,11 +69,11 @@ fn a_threshold_that_comes_before_the_warning_is_refused() {
     refused_of_instance(
         r#"expiry = { warn = "8h", critical = "1d" }"#,
         r#"
-FILE:5:36: "1d" comes before `warn`
+FILE:5:36: "1d" is more than `warn`
  |
 5| expiry = { warn = "8h", critical = "1d" }
  |                                    ^^^^
- = expected as much as `warn` or less, since a warning comes first"#,
+ = expected at most `warn`, since the warning comes first"#,
     );
 }
 
@@ -131,7 +131,7 @@ FILE:2:8: `name` cannot have a default
  |
 2| name = "a"
  |        ^^^
- = expected any key of an instance but name, lineage, data_directory and config_file, which each [[instance]] has of its own"#,
+ = expected any key of an instance except name, lineage, data_directory and config_file, which each [[instance]] sets for itself"#,
     );
 }
 
@@ -147,7 +147,7 @@ FILE:3:18: `data_directory` cannot have a default
  |
 3| data_directory = "/pg"
  |                  ^^^^^
- = expected any key of an instance but name, lineage, data_directory and config_file, which each [[instance]] has of its own"#,
+ = expected any key of an instance except name, lineage, data_directory and config_file, which each [[instance]] sets for itself"#,
     );
 }
 
@@ -205,7 +205,7 @@ fn a_name_with_a_slash_is_refused() {
 name = "a/b"
 "#,
         r#"
-FILE:2:8: "a/b" cannot be the name of an instance
+FILE:2:8: "a/b" is not a valid name for an instance
  |
 2| name = "a/b"
  |        ^^^^^
@@ -241,7 +241,7 @@ lineage = "x"
 data_directory = "/pg/a"
 "#,
         r#"
-FILE:5:11: "x" names a subdirectory of a watched directory, and none is watched
+FILE:5:11: "x" names a subdirectory of a watched directory, but no directory is watched
  |
 5| lineage = "x"
  |           ^^^
@@ -283,7 +283,7 @@ fn a_pgbouncer_has_no_data_directory() {
         r#"kind = "pgbouncer"
 config_file = "/etc/pgbouncer/pgbouncer.ini""#,
         r#"
-FILE:4:18: `data_directory` does not go with an instance of PgBouncer
+FILE:4:18: `data_directory` does not apply to PgBouncer
  |
 4| data_directory = "/pg/a"
  |                  ^^^^^^^
@@ -296,7 +296,7 @@ fn a_postgres_has_no_config_file_here() {
     refused_of_instance(
         r#"config_file = "/etc/postgresql/16/main/postgresql.conf""#,
         r#"
-FILE:5:15: `config_file` does not go with an instance of Postgres
+FILE:5:15: `config_file` does not apply to Postgres
  |
 5| config_file = "/etc/postgresql/16/main/postgresql.conf"
  |               ^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^^
@@ -338,11 +338,11 @@ fn a_ca_or_crl_file_is_kept_for_a_postgres_alone() {
     refused(
         &of_pooler("ca_source = \"ca.crt\"\n"),
         r#"
-FILE:6:13: `ca_source` is for kind = "postgres" alone
+FILE:6:13: `ca_source` is only for kind = "postgres"
  |
 6| ca_source = "ca.crt"
  |             ^^^^^^^^
- = expected none for PgBouncer: keep the file that client_tls_ca_file names by other means, and reload PgBouncer after that"#,
+ = expected none for PgBouncer: manage the file that client_tls_ca_file names by other means, and reload PgBouncer after each change"#,
     );
     refused(
         r#"[[instance]]
@@ -353,20 +353,20 @@ config_file = "/etc/patroni/config.yml"
 crl_source = "crl.pem"
 "#,
         r#"
-FILE:6:14: `crl_source` is for kind = "postgres" alone
+FILE:6:14: `crl_source` is only for kind = "postgres"
  |
 6| crl_source = "crl.pem"
  |              ^^^^^^^^^
- = expected none for Patroni: keep the file that restapi.cafile names by other means, and reload Patroni after that"#,
+ = expected none for Patroni: manage the file that restapi.cafile names by other means, and reload Patroni after each change"#,
     );
     refused(
         &of_pooler("ca_file = \"/t/ca.pem\"\n"),
         r#"
-FILE:6:11: `ca_file` is for kind = "postgres" alone
+FILE:6:11: `ca_file` is only for kind = "postgres"
  |
 6| ca_file = "/t/ca.pem"
  |           ^^^^^^^^^^^
- = expected none for PgBouncer: keep the file that client_tls_ca_file names by other means, and reload PgBouncer after that"#,
+ = expected none for PgBouncer: manage the file that client_tls_ca_file names by other means, and reload PgBouncer after each change"#,
     );
 }
 
@@ -375,11 +375,11 @@ fn a_ca_source_by_default_is_one_of_the_poolers_too() {
     refused(
         &format!("[defaults]\nca_source = \"ca.crt\"\n{}", of_pooler("")),
         r#"
-FILE:2:13: `ca_source` is for kind = "postgres" alone
+FILE:2:13: `ca_source` is only for kind = "postgres"
  |
 2| ca_source = "ca.crt"
  |             ^^^^^^^^
- = expected none for PgBouncer: keep the file that client_tls_ca_file names by other means, and reload PgBouncer after that"#,
+ = expected none for PgBouncer: manage the file that client_tls_ca_file names by other means, and reload PgBouncer after each change"#,
     );
 }
 
@@ -460,7 +460,7 @@ fn a_wildcard_is_no_server_name() {
     refused_of_instance(
         r#"server_names = ["a.example", "*.example"]"#,
         r#"
-FILE:5:30: "*.example" is a wildcard, and clients verify hosts, not wildcards
+FILE:5:30: "*.example" is a wildcard; clients verify host names, not wildcards
  |
 5| server_names = ["a.example", "*.example"]
  |                              ^^^^^^^^^^^
@@ -473,7 +473,7 @@ fn a_name_that_ends_with_a_dot_is_no_server_name() {
     refused_of_instance(
         r#"server_names = ["a.example", "b.example."]"#,
         r#"
-FILE:5:30: "b.example." ends with a dot, and libpq compares names as text: no certificate has such a name
+FILE:5:30: "b.example." ends with a dot; libpq compares names as text, and no certificate has such a name
  |
 5| server_names = ["a.example", "b.example."]
  |                              ^^^^^^^^^^^^
@@ -512,11 +512,11 @@ fn the_number_that_means_nobody_is_no_owner() {
     refused_of_instance(
         r#"owner = 4294967295"#,
         r#"
-FILE:5:9: 4294967295 is not the number of a user or group
+FILE:5:9: 4294967295 is not a valid user or group ID
  |
 5| owner = 4294967295
  |         ^^^^^^^^^^
- = expected a name such as "postgres", or a number from 0 to 4294967294"#,
+ = expected a name such as "postgres", or an ID from 0 to 4294967294"#,
     );
 }
 
@@ -525,7 +525,7 @@ fn a_socket_is_no_address() {
     refused_of_instance(
         r#"address = "/run/postgresql""#,
         r#"
-FILE:5:11: "/run/postgresql" is not an address: it is a path, and PostgreSQL speaks no TLS over Unix sockets
+FILE:5:11: "/run/postgresql" is not an address: it is a path, and PostgreSQL doesn't speak TLS over Unix sockets
  |
 5| address = "/run/postgresql"
  |           ^^^^^^^^^^^^^^^^^

@@ -100,7 +100,7 @@ FILE:3:1: duplicate key
  |
 3| poll = "2m"
  | ^^^^
- = expected every key and table once"#,
+ = expected each key and table only once"#,
     );
 }
 

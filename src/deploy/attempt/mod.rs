@@ -238,10 +238,10 @@ impl<'a> Deployment<'a, Staged> {
     /// proven served, and differs, unless it is the previous one that goes in.
     async fn installed(self) -> Result<Deployment<'a, FilesInstalled>, Problem> {
         let worth_keeping = self.before.worth_keeping();
-        let trial = match self.instance.config.kind() {
-            ServerKind::Postgres | ServerKind::PgBouncer => self.before.trial(&self.bundle),
-            // Its own Python has loaded it, and it starts on a pair that does not load, too.
-            ServerKind::Patroni => Trial::Unchanged,
+        let trial = if self.instance.config.kind().profile().needs_pair_to_start {
+            self.before.trial(&self.bundle)
+        } else {
+            Trial::Unchanged
         };
         let sight = self.before.sight.clone();
         let bundle = Arc::clone(&self.bundle);

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use super::watch::{Next, WireLook, WireVerdict, WireWatch};
 use super::{Deployment, Ending, Proof, Refused, Reloaded, Verdict, WayBack};
 use crate::bundle::Bundle;
-use crate::config::{Mode, ServerKind};
+use crate::config::Mode;
 use crate::problem::Problem;
 use crate::server::Lockout;
 use crate::server::files::{Keep, Trial};
@@ -85,10 +85,7 @@ impl<'a> Deployment<'a, Reloaded> {
             (Some(ciphers), _) => ciphers.against(key, before),
             (None, _) => format!("check whether its cipher settings allow a key of {key}"),
         };
-        let log = match kind {
-            ServerKind::Postgres => ", at \"could not accept SSL connection\"",
-            ServerKind::PgBouncer | ServerKind::Patroni => "",
-        };
+        let log = kind.profile().log_of_handshake;
         let what = format!(
             "{} loaded {} ({key}), but no TLS client can connect with it ({how}): {cause}",
             kind.name(),

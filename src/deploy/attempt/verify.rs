@@ -394,15 +394,7 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     fn refused(self) -> Verdict<'a> {
-        let log = match self.instance.config.kind() {
-            ServerKind::Postgres => {
-                "the server's log says why, just before \"SSL configuration was not reloaded\""
-            }
-            ServerKind::PgBouncer => {
-                "its log says why, just before \"TLS configuration could not be reloaded\""
-            }
-            ServerKind::Patroni => "its log says why",
-        };
+        let log = self.instance.config.kind().profile().log_of_load;
         let reason = Problem::new(self.not_loaded(), log);
         self.not_taken(reason)
     }

@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::config::{self, Reload, ServerKind};
 use crate::problem::Problem;
+use crate::server::profile::Promptness;
 
 /// The least time between the signal and the second connection that shows the old leaf. A
 /// postmaster handles a pending SIGHUP before it accepts (`ServerLoop`), so one connection
@@ -58,16 +59,6 @@ pub(super) enum WireVerdict {
     Ended,
 }
 
-/// When a server is taken at its word.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Firm {
-    AtOnce,
-    /// By a second look that is late enough.
-    Steady,
-    /// By the last look alone.
-    AtTheEnd,
-}
-
 /// What follows from a look.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Next {
@@ -80,8 +71,8 @@ pub(super) enum Next {
 /// Looks at one server after one reload, until `verify_timeout` has passed.
 #[derive(Debug)]
 pub(super) struct WireWatch {
-    shown: Firm,
-    off: Firm,
+    shown: Promptness,
+    off: Promptness,
     began: Instant,
     deadline: Instant,
     pause: Duration,
@@ -99,18 +90,13 @@ impl WireWatch {
     }
 
     fn by(reload: &Reload, kind: ServerKind, began: Instant, deadline: Instant) -> WireWatch {
-        // A command may let the reload happen later, and Patroni does it in its next loop: there,
-        // only the last look counts.
-        let shown = match (reload, kind) {
-            (Reload::Signal, ServerKind::Postgres | ServerKind::PgBouncer) => Firm::Steady,
-            _ => Firm::AtTheEnd,
+        let profile = kind.profile();
+        // A command may let the reload happen later: then only the last look counts.
+        let shown = match reload {
+            Reload::Signal => profile.after_signal,
+            _ => Promptness::AtTheEnd,
         };
-        // What accepts in the turn of its loop in which it also reloads may answer as before.
-        let off = match kind {
-            ServerKind::Postgres => Firm::AtOnce,
-            ServerKind::PgBouncer => Firm::Steady,
-            ServerKind::Patroni => Firm::AtTheEnd,
-        };
+        let off = profile.without_tls;
         WireWatch {
             shown,
             off,
@@ -139,7 +125,7 @@ impl WireWatch {
             _ => 0,
         };
         let last = now + self.pause + LEAST_LOOK >= self.deadline;
-        let shown = self.shown == Firm::Steady;
+        let shown = self.shown == Promptness::Steady;
         let word = match glimpse {
             WireLook::New => Some(WireVerdict::New),
             WireLook::NewLeaf => Some(WireVerdict::NewLeaf),
@@ -158,9 +144,9 @@ impl WireWatch {
             WireLook::Off => {
                 self.shown_off += 1;
                 let firm = match self.off {
-                    Firm::AtOnce => true,
-                    Firm::Steady => steady(self.shown_off),
-                    Firm::AtTheEnd => false,
+                    Promptness::AtOnce => true,
+                    Promptness::Steady => steady(self.shown_off),
+                    Promptness::AtTheEnd => false,
                 };
                 (firm || last).then_some(WireVerdict::Off)
             }

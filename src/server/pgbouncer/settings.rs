@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::ALONE;
 use super::ini::{Ini, IniError};
 use crate::bundle::TrustFiles;
-use crate::config::{Address, ServerHome};
+use crate::config::{Address, ServerHome, ServerKind};
 use crate::host::look::is_same_file;
 use crate::problem::Problem;
 use crate::server::settings::{Names, TlsSettings};
@@ -48,8 +48,9 @@ impl Settings {
 
     fn from_ini(ini: &Ini, config_file: &Path, directory: &Path) -> Settings {
         let path = |key: &str| ini.value(key).map(|text| directory.join(text));
-        let place = ServerHome::PgBouncer {
-            config_file: config_file.to_owned(),
+        let place = ServerHome {
+            kind: ServerKind::PgBouncer,
+            path: config_file.to_owned(),
         };
         let listen = ini.value("listen_addr").unwrap_or_default();
         let port = ini.value("listen_port");

@@ -1,4 +1,4 @@
-//! `pg_hba.conf` without plaintext for clients of other hosts: shown, done, taken back.
+//! `pg_hba.conf` without plaintext for clients of other hosts: shown, applied, undone.
 //!
 //! A [`Tightening`] is what would change, decided on bytes that were read once. [`Tightening::apply`]
 //! writes it only over those bytes: each file is saved first, replaced by one rename with the owner,
@@ -57,7 +57,7 @@ pub struct Tightening {
 }
 
 /// What was changed: all that an undo needs, in whatever process.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tightened {
     files: Vec<ReplacedFile>,
 }
@@ -218,7 +218,7 @@ impl Tightened {
             .map(|replaced_file| replaced_file.file.as_path())
     }
 
-    /// Puts back what was before, byte for byte, reloads the server, and removes the saved files.
+    /// Restores the previous bytes, reloads the server, and removes the saved files.
     /// Where the files are as before already, that is no error: it can be tried again.
     ///
     /// # Errors

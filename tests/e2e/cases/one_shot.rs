@@ -162,7 +162,7 @@ fn status_0_means_served_or_says_why_nothing_was_due() {
                 by,
                 "unchanged",
                 1,
-                &["is down", "does not hold", "sync 16-main"],
+                &["is down", "does not have", "sync 16-main"],
             );
         }
     }

@@ -318,10 +318,7 @@ fn a_kind_of_key_that_pgcertd_does_not_know_is_told() {
     let address = format!("127.0.0.1:{}", desk.cluster.port());
     fails(
         &[&address],
-        &[
-            "no cipher or kind of key in common",
-            "libpq may still connect",
-        ],
+        &["no cipher or key type in common", "libpq may still connect"],
     );
 }
 

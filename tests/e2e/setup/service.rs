@@ -263,7 +263,9 @@ fn a_drop_in_that_was_changed_stays_and_a_record_that_was_forged_takes_none_away
     let mut forged: serde_json::Value = serde_json::from_str(&record).unwrap();
     let hardened = "[Service]\nNoExecPaths=/\n";
     fs::write(host.drop_in(), hardened).unwrap();
-    forged["drop_in"] = hardened.into();
+    let mut steps = forged["steps"].as_array_mut().unwrap().iter_mut();
+    let drop_in = steps.find(|step| step["step"] == "drop_in").unwrap();
+    drop_in["text"] = hardened.into();
     fs::write(&file, forged.to_string()).unwrap();
     let refused = host.undo();
     assert_eq!(refused.code(), 1);

@@ -223,6 +223,46 @@ fn require_tls_can_come_later_and_all_of_it_goes_back() {
         .is(&before, "after the undo");
 }
 
+/// One step of a record.
+fn step<'r>(record: &'r mut serde_json::Value, name: &str) -> &'r mut serde_json::Value {
+    let mut steps = record["steps"].as_array_mut().unwrap().iter_mut();
+    steps.find(|step| step["step"] == name).unwrap()
+}
+
+/// The first form of a record had a field for each thing that was changed.
+#[test]
+fn a_record_of_the_first_form_is_undone() {
+    let world = or_skip!(World::new());
+    let bench = Bench::new(&world);
+    let before = bench.sight();
+    assert_eq!(bench.setup(&["--yes"]).code(), 0);
+    let file = world.path().join("state").join(NAME).join("setup.json");
+    let mut record: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let fragment = step(&mut record, "fragment").clone();
+    let settings = step(&mut record, "settings").clone();
+    let first_form = serde_json::json!({
+        "version": 1,
+        "data_directory": record["data_directory"],
+        "began": record["began"],
+        "finished": record["finished"],
+        "fragment": fragment["text"],
+        "drop_in": null,
+        "directory_made": fragment["directory_made"],
+        "target_was_absent": true,
+        "settings": settings["settings"],
+        "host_lines": [],
+        "tightened": null,
+    });
+    fs::write(&file, first_form.to_string()).unwrap();
+    assert_eq!(bench.undo(&["--yes"]).code(), 0);
+    let state = world.path().join("state");
+    bench
+        .sight()
+        .without(&[&state])
+        .is(&before, "after the undo");
+}
+
 /// The record belongs to the server's user, and root acts by it.
 #[test]
 fn a_forged_record_has_nothing_done_that_no_set_up_does() {
@@ -239,7 +279,7 @@ fn a_forged_record_has_nothing_done_that_no_set_up_does() {
         "{text}owner = \"root\"\ncert_file = \"{}\"\n",
         victim.display()
     );
-    record["fragment"] = forged.into();
+    step(&mut record, "fragment")["text"] = forged.into();
     record["finished"] = serde_json::Value::Null;
     fs::write(&file, record.to_string()).unwrap();
     fs::remove_file(bench.fragment()).unwrap();
@@ -255,10 +295,12 @@ fn a_forged_record_has_nothing_done_that_no_set_up_does() {
     let hba = bench.cluster.config_directory().join("pg_hba.conf");
     let sum = Command::new("sha256sum").arg(&hba).output().unwrap().stdout;
     let digest = String::from_utf8(sum).unwrap()[..64].to_owned();
-    record["fragment"] = text.clone().into();
-    record["tightened"] = serde_json::json!({"files": [{
+    step(&mut record, "fragment")["text"] = text.clone().into();
+    let files = serde_json::json!([{
         "file": hba, "backup": victim, "before": digest, "after": digest,
-    }]});
+    }]);
+    let tighten = serde_json::json!({"step": "tighten", "tightened": {"files": files}});
+    record["steps"].as_array_mut().unwrap().push(tighten);
     fs::write(&file, record.to_string()).unwrap();
     fs::write(bench.fragment(), &text).unwrap();
     let done = bench.undo(&["--yes"]);

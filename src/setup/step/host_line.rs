@@ -1,58 +1,48 @@
 //! The line of `pg_hosts.conf` that gives an instance's names its certificate, on a server that decides by the name that
-//! a client asks for (PostgreSQL 19, `ssl_sni`): shown, added, taken out.
+//! a client asks for (PostgreSQL 19, `ssl_sni`).
 //!
-//! A [`LineToAdd`] is decided on bytes that were read once, and is written over those bytes alone: they are saved first,
-//! then replaced by one rename with the owner, mode, access list and SELinux label that they had. No other line is
-//! touched, so that other names keep their certificate. The caller sees to it that the files are in place before: a line
-//! whose files are missing keeps the server from loading any.
+//! It is decided on bytes that were read once, and written over those bytes alone: they are saved first, then replaced by
+//! one rename with the owner, mode, access list and SELinux label that they had. No other line is touched, so that other
+//! names keep their certificate. The files must be in place before: a line whose files are missing keeps the server from
+//! loading any.
 //!
-//! An [`AddedLine`] tells an undo what was written. It may lie where the server's user can write, and the file itself may
-//! be root's: an undo believes none of it. Which file it is, the server says; the line is made anew from the config, so
-//! that a forged record can do no more than take out a line of that very instance.
+//! `pg_hosts.conf` may be root's, so an undo believes nothing of what is stored. Which file it is, the server says; the
+//! line is made anew from the config, so that a forged step can do no more than remove a line of that very instance.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::require_tls::place::HbaFile;
-use super::require_tls::{TighteningError, backup_name, hex_digest, look, reader};
-use super::{SetupError, SetupProgress, SetupServer};
-use crate::config;
-use crate::host::privilege::Ids;
+use super::line::StepLine;
+use crate::config::InstanceConfig;
 use crate::problem::Problem;
 use crate::server::hba::difference;
 use crate::server::hosts::{Hosts, line_text};
 use crate::server::settings::TlsSettings;
-use crate::server::sql::Sql;
+use crate::setup::error::SetupError;
+use crate::setup::require_tls::place::HbaFile;
+use crate::setup::require_tls::{TighteningError, backup_name, hex_digest, look, reader};
+use crate::setup::scene::{Scene, SetupProgress, Site};
 
 /// As many line feeds as may have to stand before the line: one to end the last line, one to end what continues it.
 const MOST_BREAKS: usize = 2;
 
-/// A line that is to be added; nothing is changed yet.
-#[derive(Debug)]
-pub(crate) struct LineToAdd {
-    /// `hosts_file`.
-    pub(crate) file: PathBuf,
-    /// The line, without its end.
-    pub(crate) line: String,
-    owner: Ids,
-    names: Vec<String>,
-    breaks: usize,
-    before: Vec<u8>,
-}
-
-/// A line that was added: what an undo needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct AddedLine {
+pub(crate) struct HostLineStep {
     names: Vec<String>,
-    /// The line feeds that were put before it.
+    /// The line feeds that are put before it.
     breaks: usize,
-    /// The digest of the file of before.
+    /// The digest of the file before the change.
     before: String,
+    /// `hosts_file`.
+    #[serde(skip)]
+    pub(crate) file: PathBuf,
+    #[serde(skip)]
+    diff: String,
 }
 
-impl LineToAdd {
+impl HostLineStep {
     /// The line that the instance's names lack; none where the server does not decide by names, or gives them the
     /// instance's files.
     ///
@@ -60,10 +50,12 @@ impl LineToAdd {
     /// Another line gives one of the names other files, the server refuses the file or another one that it names, or
     /// the file cannot be replaced.
     pub(crate) async fn proposed(
-        server: &SetupServer,
         settings: &TlsSettings,
-        instance: &config::InstanceConfig,
-    ) -> Result<Option<LineToAdd>, SetupError> {
+        site: &Site,
+    ) -> Result<Option<HostLineStep>, SetupError> {
+        let Site {
+            instance, server, ..
+        } = site;
         let (cert, key) = (&instance.cert_file, &instance.key_file);
         let Some(hosts) = settings.hosts() else {
             return Ok(None);
@@ -74,7 +66,7 @@ impl LineToAdd {
         }
         let names = match hosts.names_to_add(&settings.asked_names, cert, key) {
             Ok(Ok(names)) => names,
-            Ok(Err(not_used)) => return Err(SetupError::ByName(not_used)),
+            Ok(Err(not_used)) => return Err(SetupError::by_name(not_used)),
             Err(_) => return Ok(None),
         };
         if names.is_empty() {
@@ -82,13 +74,11 @@ impl LineToAdd {
         }
         let faults = settings.faults_elsewhere(instance);
         if !faults.is_empty() {
-            return Err(SetupError::Faulty {
-                faults: faults.iter().map(ToString::to_string).collect(),
-            });
+            return Err(SetupError::faulty(&Problem::whats(&faults)));
         }
         let line = line_text(&names, cert, key);
         let by_hand = |why: String| {
-            SetupError::ByName(Problem::new(
+            SetupError::by_name(Problem::new(
                 why,
                 format!("add the line `{line}` to it and reload"),
             ))
@@ -96,94 +86,85 @@ impl LineToAdd {
         let reader = reader(server.owner).await?;
         let before = match look(&reader, &hosts.file).await {
             Ok((_, found)) => found.bytes,
-            Err(TighteningError::Link { file, target }) => {
-                let (file, target) = (file.display(), target.display());
-                return Err(by_hand(format!(
-                    "{file} is a link to {target}, which something else keeps"
-                )));
-            }
-            Err(TighteningError::Odd { file, what }) => {
-                return Err(by_hand(format!("{} is {what}", file.display())));
+            Err(error @ (TighteningError::Link { .. } | TighteningError::Odd { .. })) => {
+                return Err(by_hand(error.to_string()));
             }
             Err(error) => return Err(error.into()),
         };
-        let to_add = LineToAdd {
-            file: hosts.file.clone(),
-            owner: server.owner,
+        let breaks = breaks_before(&before);
+        let after = [before.as_slice(), added(breaks, &line).as_bytes()].concat();
+        let step = HostLineStep {
             names,
-            breaks: breaks_before(&before),
-            before,
-            line: line.clone(),
+            breaks,
+            before: hex_digest(&before),
+            diff: difference(&hosts.file, &before, &after),
+            file: hosts.file.clone(),
         };
-        let (file, text) = (to_add.file.clone(), to_add.after());
-        let (data, owner) = (server.data_directory.clone(), server.owner);
-        let read = move || Hosts::read_as(&file, &text, &data, owner);
+        let (file, data, owner) = (
+            hosts.file.clone(),
+            server.data_directory.clone(),
+            server.owner,
+        );
+        let read = move || Hosts::read_as(&file, &after, &data, owner);
         let after = reader.call(read).await?;
         let gives = after.not_used(&settings.asked_names, cert, key) == Ok(None);
         if gives && after.is_one_line_more_than(hosts) {
-            Ok(Some(to_add))
+            Ok(Some(step))
         } else {
-            let file = to_add.file.display();
+            let file = step.file.display();
             Err(by_hand(format!(
                 "a line at the end of {file} would not be read as one of its own"
             )))
         }
     }
 
-    /// The change, as `diff -u` shows it.
-    pub(crate) fn diff(&self) -> String {
-        difference(&self.file, &self.before, &self.after())
-    }
-
-    /// What [`LineToAdd::apply`] does: to be stored before it, so that a crash in it can be undone.
-    pub(crate) fn record(&self) -> AddedLine {
-        AddedLine {
-            names: self.names.clone(),
-            breaks: self.breaks,
-            before: hex_digest(&self.before),
-        }
-    }
-
-    /// Saves the file in the directory `keep`, and writes the new one; the server has still to be reloaded.
-    ///
-    /// # Errors
-    /// The file has changed since it was read, or cannot be written: it is as it was then.
-    pub(crate) async fn apply(&self, keep: &Path) -> Result<(), SetupError> {
-        let reader = reader(self.owner).await?;
-        let (place, found) = look(&reader, &self.file).await?;
-        if found.bytes != self.before {
-            let file = self.file.clone();
-            return Err(TighteningError::Changed { file }.into());
-        }
-        let backup = HbaFile::within(keep, &backup_name(&self.file, &hex_digest(&self.before)))?;
-        Arc::new(backup).create(self.before.clone()).await?;
-        Ok(place.replace(&reader, found, self.after()).await?)
-    }
-
-    fn after(&self) -> Vec<u8> {
-        [&self.before, added(self.breaks, &self.line).as_bytes()].concat()
-    }
-}
-
-impl AddedLine {
-    /// What an undo takes out, for a sentence.
-    pub(crate) fn line(&self, instance: &config::InstanceConfig) -> String {
+    /// The line, without its end.
+    pub(crate) fn line(&self, instance: &InstanceConfig) -> String {
         line_text(&self.names, &instance.cert_file, &instance.key_file)
     }
 
-    /// Takes the line out, if the file still has it, and removes what was saved in `keep`; the server has still to be
-    /// reloaded. It can be done again.
-    ///
-    /// # Errors
-    /// The server cannot be asked, or the file cannot be read or written.
-    pub(crate) async fn take_out(
-        &self,
-        server: &SetupServer,
-        sql: &Sql,
-        instance: &config::InstanceConfig,
-        keep: &Path,
-    ) -> Result<SetupProgress, SetupError> {
-        let Some(file) = sql.hosts_file().await? else {
+    pub(super) fn describe(&self) -> Vec<StepLine> {
+        let what = "a line for these names, then a reload; other names keep their certificate";
+        let mut lines = vec![
+            StepLine::ChangedFile(self.file.display().to_string()),
+            StepLine::Note(what.into()),
+        ];
+        lines.extend(StepLine::texts(&self.diff));
+        lines
+    }
+
+    pub(super) fn describe_undo(&self, site: &Site) -> String {
+        format!("take `{}` out of pg_hosts.conf", self.line(&site.instance))
+    }
+
+    /// The server has still to be reloaded.
+    pub(super) async fn apply(&self, scene: &mut Scene<'_>) -> Result<(), SetupError> {
+        let (file, line) = (&self.file, self.line(&scene.site.instance));
+        let reader = reader(scene.site.server.owner).await?;
+        let (place, found) = look(&reader, file).await?;
+        if hex_digest(&found.bytes) != self.before {
+            return Err(TighteningError::Changed { file: file.clone() }.into());
+        }
+        let backup = HbaFile::within(&scene.site.state(), &backup_name(file, &self.before))?;
+        Arc::new(backup).create(found.bytes.clone()).await?;
+        let after = [&found.bytes, added(self.breaks, &line).as_bytes()].concat();
+        place.replace(&reader, found, after).await?;
+        scene.done(format!("added `{line}` to {}", file.display()));
+        Ok(())
+    }
+
+    /// Removes the line, reloads the server, and removes the saved file.
+    pub(super) async fn undo(&self, scene: &mut Scene<'_>) -> Result<(), SetupError> {
+        let told = self.remove(scene).await?;
+        (scene.tell)(told);
+        Ok(scene.reload().await?)
+    }
+
+    async fn remove(&self, scene: &Scene<'_>) -> Result<SetupProgress, SetupError> {
+        let Site {
+            instance, server, ..
+        } = scene.site;
+        let Some(file) = scene.sql.hosts_file().await? else {
             return Ok(SetupProgress::Done(
                 "the server has no pg_hosts.conf any more".into(),
             ));
@@ -218,7 +199,7 @@ impl AddedLine {
             }
         };
         if self.before.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            match HbaFile::within(keep, &backup_name(&file, &self.before)) {
+            match HbaFile::within(&scene.site.state(), &backup_name(&file, &self.before)) {
                 Ok(place) => Arc::new(place).remove().await?,
                 // Removed by hand, with its directory.
                 Err(error) if error.is_absence() => {}
@@ -245,22 +226,17 @@ fn added(breaks: usize, line: &str) -> String {
 
 /// The text without the line, where it stands there once: at the end as it was added, or wherever it is now.
 fn without(text: &[u8], breaks: usize, line: &str) -> Option<Vec<u8>> {
-    let mut before = 0;
-    let mut places = Vec::new();
-    for physical in text.split_inclusive(|byte| *byte == b'\n') {
-        let end = before + physical.len();
-        if physical.strip_suffix(b"\n").unwrap_or(physical) == line.as_bytes() {
-            places.push(before..end);
-        }
-        before = end;
-    }
-    let [place] = places.as_slice() else {
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    let is_ours =
+        |physical: &&[u8]| physical.strip_suffix(b"\n").unwrap_or(physical) == line.as_bytes();
+    if lines.clone().filter(is_ours).count() != 1 {
         return None;
-    };
+    }
     if let Some(rest) = text.strip_suffix(added(breaks, line).as_bytes()) {
         return Some(rest.to_owned());
     }
-    Some([&text[..place.start], &text[place.end..]].concat())
+    let others: Vec<&[u8]> = lines.filter(|physical| !is_ours(physical)).collect();
+    Some(others.concat())
 }
 
 #[cfg(test)]
