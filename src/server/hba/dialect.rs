@@ -2,7 +2,7 @@
 
 /// What a server's version understands, by its `server_version_num`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dialect(i32);
+pub struct Dialect(pub(super) i32);
 
 impl Dialect {
     /// The one of the server that says this of itself: 150010 for 15.10.

@@ -94,7 +94,7 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
     observed.tells(
         "out_of_date",
         false,
-        &["crl.pem is not what", "does not write"],
+        &["crl.pem does not match", "does not write"],
     );
     daemon.wait_for_log(": out_of_date");
     let would = observed
@@ -107,8 +107,8 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
         "out_of_date",
         false,
         &[
-            "ca.pem is not what",
-            "crl.pem is not what",
+            "ca.pem does not match",
+            "crl.pem does not match",
             "does not write",
         ],
     );
@@ -122,7 +122,7 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
     gate.admits(&next);
     observed.gate.stage.renew();
     let gate = &observed.gate;
-    let all = ["server.pem", "ca.pem", "crl.pem"].map(|name| format!("{name} is not what "));
+    let all = ["server.pem", "ca.pem", "crl.pem"].map(|name| format!("{name} does not match "));
     observed.tells("out_of_date", false, &all.each_ref().map(String::as_str));
     gate.lets_in(&gate.one);
     gate.lets_in(&gate.other);
