@@ -188,7 +188,7 @@ fn observed_files_that_run_out_are_told_of_where_they_are() {
     let seen = observed.runs(&["status", "--json"]).instance(NAME);
     assert_eq!(expiries(&seen), ["critical"; 2]);
     let drawn = observed.runs(&["status"]);
-    says(drawn.stdout(), &["! 16-main", "needs another CRL before "]);
+    says(drawn.stdout(), &["! 16-main", "needs a new CRL before "]);
     assert_eq!(drawn.code(), 1);
     let (weight, text) = observed.checked("client_ca_expiry");
     assert_ne!(weight, "good");
