@@ -2,10 +2,11 @@
 //!
 //! The checks are in [`mod@crate::check`]; this prints them, problems first.
 
+use super::exit::{Exit, Failure, print, print_json, prober};
 use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::paint::{BAD, FAINT, GOOD, ODD};
-use super::{Exit, Failure, print, print_json, prober, sources};
+use super::sources;
 use crate::check::{self, CHECKS, Report, ReportLine, Weight};
 use crate::config::Config;
 

@@ -9,7 +9,7 @@ use super::asked::{property, said};
 use super::look::HostLook;
 use crate::check::finding::Finding;
 use crate::check::unit::systemd_runs;
-use crate::report::day;
+use crate::text::day;
 
 /// What systemd says of the clock's synchronisation (timedatectl(1)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

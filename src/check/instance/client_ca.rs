@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::look::InstanceLook;
 use crate::bundle::{Expiry, Piece};
 use crate::check::finding::Finding;
-use crate::report::day;
+use crate::text::day;
 
 /// Whether the server uses them; none if the instance has no such files, or it is not known.
 pub(in crate::check) fn files(look: &InstanceLook) -> Option<Finding> {

@@ -11,8 +11,8 @@ use crate::check::finding::Finding;
 use crate::check::unit::root_operation;
 use crate::config::Mode;
 use crate::host::privilege::is_root;
-use crate::report::day;
 use crate::server::files::Installed;
+use crate::text::day;
 
 pub(in crate::check) fn data_directory(look: &InstanceLook) -> Option<Finding> {
     let error = match &look.seen.sight {

@@ -19,7 +19,7 @@ use crate::host::privilege::{Ids, PrivilegeError, Rights, Worker, is_root};
 use crate::lineage::read::{self, Reading, Steerer, Users};
 use crate::lineage::tracked::told;
 use crate::lineage::{ReadError, Source, Spec, StampKind};
-use crate::report::day;
+use crate::text::day;
 
 /// Whether the lineage holds what may be installed.
 pub(in crate::check) fn source(look: &InstanceLook) -> Option<Finding> {
