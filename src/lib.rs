@@ -16,7 +16,7 @@
 //! | room | holds | start at |
 //! | --- | --- | --- |
 //! | [`cli`] | a file per command: arguments in, exit status out; all that people read on a terminal | `cli/mod.rs` |
-//! | [`config`] | TOML becomes values that are right, or an error that shows the line; a key is documented in `config/keys/` | `config/mod.rs` |
+//! | [`config`] | TOML in; valid values out, or an error that shows the line; a key is declared in `config/keys/` | `config/mod.rs` |
 //! | [`daemon`] | the loop: hints go to a task per lineage and per instance; signals, systemd, scrapes | `daemon/mod.rs` |
 //! | [`lineage`] | watches directories, decides when a renewal is finished (`settle/`, pure), reads it once, on a thread that can do nothing else | `lineage/mod.rs` |
 //! | [`bundle`] | PEM and X.509: a bundle that exists is one that Postgres can load | `bundle/mod.rs` |

@@ -95,6 +95,25 @@ pub(crate) fn shown_bytes(bytes: &[u8]) -> String {
     shown(&String::from_utf8_lossy(bytes)).into_owned()
 }
 
+/// Breaks `text` at spaces into lines of at most `width` characters. A longer word stays whole: it is a path that someone
+/// will paste.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let last = lines.len() - 1;
+        let used = lines[last].chars().count();
+        if used > 0 && used + 1 + word.chars().count() > width {
+            lines.push(word.to_owned());
+        } else {
+            if used > 0 {
+                lines[last].push(' ');
+            }
+            lines[last].push_str(word);
+        }
+    }
+    lines
+}
+
 /// A document whose text is the same to a parser and harmless on a terminal; over several lines where `is_pretty`.
 ///
 /// # Errors
@@ -254,5 +273,14 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_shown_as_such() {
         assert_eq!(shown_bytes(b"a\xff\x1b"), "a\u{fffd}\\u{1b}");
+    }
+
+    #[test]
+    fn a_long_path_is_never_broken() {
+        let path = "/".repeat(90);
+        assert_eq!(
+            wrapped(&format!("set {path} now"), 20),
+            ["set", &path, "now"]
+        );
     }
 }

@@ -1,29 +1,29 @@
-//! What acme.sh keeps of each certificate: `DOMAIN/DOMAIN.conf`, shell assignments that it reads at each renewal.
+//! What acme.sh keeps for each certificate: `DOMAIN/DOMAIN.conf`, shell assignments that it reads at each renewal.
 
 use std::path::{Path, PathBuf};
 
 use base64ct::{Base64, Encoding};
 
-use super::area::{FoundHook, Hook, HookPlace};
+use super::contents::{AreaContents, Hook, HookPlace};
 use super::tree::{Tree, Unread};
-use super::{Client, command};
+use super::{client::Client, command};
 
-/// What encloses a value that is written in base64 (acme.sh, `_save_conf`).
+/// The marks around a value in base64 (acme.sh, `_save_conf`).
 const ENCODED: [&str; 2] = ["__ACME_BASE64__START_", "__ACME_BASE64__END_"];
 
 const COMMANDS: [&str; 4] = ["Le_ReloadCmd", "Le_PreHook", "Le_PostHook", "Le_RenewHook"];
 
-/// Settings that name a file to which it copies.
+/// Settings that name a file it copies to.
 const COPIES: [&str; 3] = ["Le_RealKeyPath", "Le_RealFullChainPath", "Le_RealCertPath"];
 
-/// Where it is installed below a home, and by packages.
+/// Where it may be installed: below a user's home, or by packages.
 pub(super) fn homes(of_users: &[PathBuf]) -> Vec<PathBuf> {
     let own = of_users.iter().map(|home| home.join(".acme.sh"));
     let packaged = ["/etc/acme.sh", "/var/lib/acme.sh", "/etc/acme"];
     own.chain(packaged.into_iter().map(PathBuf::from)).collect()
 }
 
-/// Whether a lineage's directory is one of acme.sh's.
+/// Whether a lineage's directory belongs to acme.sh.
 pub(super) fn keeps(tree: &Tree, directory: &Path) -> Result<bool, Unread> {
     for file in configurations(tree, directory)? {
         let text = tree.text(&file)?.unwrap_or_default();
@@ -40,7 +40,8 @@ fn configurations(tree: &Tree, directory: &Path) -> Result<Vec<PathBuf>, Unread>
     let domain = named.map(|name| name.trim_end_matches("_ecc").to_owned());
     let files = tree.list(directory)?.into_iter();
     let own = |file: &PathBuf| {
-        file.extension().is_some_and(|name| name == "conf")
+        file.extension()
+            .is_some_and(|extension| extension == "conf")
             && file
                 .file_stem()
                 .map(|name| name.to_string_lossy().into_owned())
@@ -50,20 +51,20 @@ fn configurations(tree: &Tree, directory: &Path) -> Result<Vec<PathBuf>, Unread>
 }
 
 /// The hooks and copies of every certificate of the acme.sh with this home.
-pub(super) fn hooks(tree: &Tree, home: &Path, found: &mut FoundHook) {
-    for directory in found.seen(tree.list(home)) {
-        of_certificate(tree, &directory, found);
+pub(super) fn hooks(tree: &Tree, home: &Path, contents: &mut AreaContents) {
+    for directory in contents.or_note(tree.list(home)) {
+        of_certificate(tree, &directory, contents);
     }
 }
 
 /// The hooks and copies of the certificate in this directory.
-pub(super) fn of_certificate(tree: &Tree, directory: &Path, found: &mut FoundHook) {
-    for file in found.seen(configurations(tree, directory)) {
-        let text = found.seen(tree.text(&file)).unwrap_or_default();
+pub(super) fn of_certificate(tree: &Tree, directory: &Path, contents: &mut AreaContents) {
+    for file in contents.or_note(configurations(tree, directory)) {
+        let text = contents.or_note(tree.text(&file)).unwrap_or_default();
         let settings = text
             .lines()
             .filter_map(|line| Some((line, commands_of(line, directory)?)));
-        found.hooks.extend(settings.map(|(line, commands)| Hook {
+        contents.hooks.extend(settings.map(|(line, commands)| Hook {
             place: HookPlace::Setting {
                 file: file.clone(),
                 line: line.to_owned(),
@@ -75,7 +76,7 @@ pub(super) fn of_certificate(tree: &Tree, directory: &Path, found: &mut FoundHoo
     }
 }
 
-/// What a line has acme.sh do after a renewal.
+/// What a line makes acme.sh do after a renewal.
 fn commands_of(line: &str, directory: &Path) -> Option<String> {
     let assigned = command::parse(line).variables;
     let (key, value) = assigned.into_iter().next()?;
@@ -92,7 +93,7 @@ fn commands_of(line: &str, directory: &Path) -> Option<String> {
     }
 }
 
-/// A value as it was before it was saved; one that cannot be decoded stays as it is.
+/// The decoded value; one that cannot be decoded stays as it is.
 fn decoded(value: &str) -> String {
     let inner = value.strip_prefix(ENCODED[0]);
     let inner = inner.and_then(|rest| rest.strip_suffix(ENCODED[1]));

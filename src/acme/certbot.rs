@@ -1,22 +1,22 @@
-//! What certbot keeps for later renewals: `renewal/NAME.conf`, `cli.ini`, `renewal-hooks/`, and the variables that Fedora's
-//! unit takes its options from.
+//! What certbot keeps for later renewals: `renewal/NAME.conf`, `cli.ini`, `renewal-hooks/`, and the variables with options
+//! for Fedora's unit.
 
 use std::path::{Path, PathBuf};
 
-use super::area::{FoundHook, Hook, HookPlace};
+use super::contents::{AreaContents, Hook, HookPlace};
 use super::tree::Tree;
-use super::{Client, command};
+use super::{client::Client, command};
 
-/// Where certbot keeps all it has, but where `--config-dir` says otherwise.
+/// certbot's default `--config-dir`.
 pub(super) const HOME: &str = "/etc/letsencrypt";
 
-/// Options that certbot saves; `deploy_hook` is a later name of `renew_hook`.
+/// Options that certbot saves; `deploy_hook` is the newer name of `renew_hook`.
 const KEYS: [&str; 4] = ["pre_hook", "post_hook", "renew_hook", "deploy_hook"];
 
 /// The stages of `renewal-hooks/`.
 const STAGES: [&str; 3] = ["pre", "deploy", "post"];
 
-/// Variables in Fedora's `/etc/sysconfig/certbot`, each with an option of `certbot renew`.
+/// Variables in Fedora's `/etc/sysconfig/certbot`, each with options of `certbot renew`.
 const VARIABLES: [&str; 5] = [
     "PRE_HOOK",
     "POST_HOOK",
@@ -25,10 +25,10 @@ const VARIABLES: [&str; 5] = [
     "CERTBOT_ARGS",
 ];
 
-/// What the hooks of [`sysconfig`] are preceded by.
+/// The command that the values in [`sysconfig`] belong to.
 pub(super) const RENEW: &str = "certbot renew";
 
-/// The directory of the certbot that has the lineage `live/NAME`; none where the path is not of that form.
+/// The `--config-dir` of the lineage `live/NAME`; none if the path doesn't have that form.
 pub(super) fn home_of(lineage: &Path) -> Option<&Path> {
     let live = lineage.parent()?;
     live.parent().filter(|_| live.ends_with("live"))
@@ -41,7 +41,7 @@ pub(super) fn renewal_of(lineage: &Path) -> Option<PathBuf> {
     Some(home_of(lineage)?.join("renewal").join(file))
 }
 
-/// Whether certbot was told to leave this lineage alone: the line that says so.
+/// The line that turns off automatic renewal of this lineage, if there is one.
 pub(super) fn left_alone(conf: &str) -> Option<&str> {
     let off = |line: &&str| {
         setting(line)
@@ -50,38 +50,41 @@ pub(super) fn left_alone(conf: &str) -> Option<&str> {
     conf.lines().find(off)
 }
 
-/// All hooks that the certbot with this home keeps.
-pub(super) fn hooks(tree: &Tree, home: &Path, found: &mut FoundHook) {
-    let confs = found.seen(tree.list(&home.join("renewal")));
+/// All hooks of the certbot with this `--config-dir`.
+pub(super) fn hooks(tree: &Tree, home: &Path, contents: &mut AreaContents) {
+    let confs = contents.or_note(tree.list(&home.join("renewal")));
     for file in confs {
-        if file.extension().is_some_and(|name| name == "conf") {
+        if file
+            .extension()
+            .is_some_and(|extension| extension == "conf")
+        {
             let name = file.file_stem().map(|name| home.join("live").join(name));
-            settings(tree, &file, name.as_deref(), found);
+            settings(tree, &file, name.as_deref(), contents);
         }
     }
-    settings(tree, &home.join("cli.ini"), None, found);
+    settings(tree, &home.join("cli.ini"), None, contents);
     for stage in STAGES {
         let directory = home.join("renewal-hooks").join(stage);
-        let files = found.seen(tree.list(&directory));
-        // What certbot itself passes over (`list_hooks`).
+        let files = contents.or_note(tree.list(&directory));
+        // certbot skips these as well (`list_hooks`).
         let editors = |file: &PathBuf| file.as_os_str().as_encoded_bytes().ends_with(b"~");
         for file in files.into_iter().filter(|file| !editors(file)) {
-            program(tree, file, found);
+            program(tree, file, contents);
         }
     }
 }
 
-/// What Fedora's unit reads: each value is a piece of certbot's command line.
-pub(super) fn sysconfig(tree: &Tree, found: &mut FoundHook) {
+/// What Fedora's unit reads: each value is a part of certbot's command line.
+pub(super) fn sysconfig(tree: &Tree, contents: &mut AreaContents) {
     let file = Path::new("/etc/sysconfig/certbot");
-    let text = found.seen(tree.text(file)).unwrap_or_default();
+    let text = contents.or_note(tree.text(file)).unwrap_or_default();
     for line in text.lines() {
         let assigned = command::parse(line).variables;
         for (_, value) in assigned
             .iter()
             .filter(|(name, _)| VARIABLES.contains(&&***name))
         {
-            found.hooks.push(Hook {
+            contents.hooks.push(Hook {
                 place: setting_of(file, line),
                 commands: format!("{RENEW} {value}"),
                 lineage: None,
@@ -91,12 +94,12 @@ pub(super) fn sysconfig(tree: &Tree, found: &mut FoundHook) {
 }
 
 /// An executable that certbot runs at each renewal.
-fn program(tree: &Tree, file: PathBuf, found: &mut FoundHook) {
+fn program(tree: &Tree, file: PathBuf, contents: &mut AreaContents) {
     if !tree.executable(&file) {
         return;
     }
-    let text = found.seen(tree.text(&file));
-    found.hooks.push(Hook {
+    let text = contents.or_note(tree.text(&file));
+    contents.hooks.push(Hook {
         commands: text.unwrap_or_default(),
         place: HookPlace::Program {
             link: tree.link(&file),
@@ -106,11 +109,16 @@ fn program(tree: &Tree, file: PathBuf, found: &mut FoundHook) {
     });
 }
 
-/// The hooks in a file of settings, a line each.
-pub(super) fn settings(tree: &Tree, file: &Path, lineage: Option<&Path>, found: &mut FoundHook) {
-    let text = found.seen(tree.text(file)).unwrap_or_default();
+/// The hooks in a settings file, one per line.
+pub(super) fn settings(
+    tree: &Tree,
+    file: &Path,
+    lineage: Option<&Path>,
+    contents: &mut AreaContents,
+) {
+    let text = contents.or_note(tree.text(file)).unwrap_or_default();
     for (line, commands) in hooks_in(&text) {
-        found.hooks.push(Hook {
+        contents.hooks.push(Hook {
             place: setting_of(file, line),
             commands,
             lineage: lineage.map(Path::to_owned),
@@ -126,9 +134,9 @@ fn setting_of(file: &Path, line: &str) -> HookPlace {
     }
 }
 
-/// Each line that sets a hook, and the hook. A hook of several lines has its first line alone, by which it is found.
+/// Each line that sets a hook, and the hook. For a hook of several lines, only the first, which is enough to find it.
 fn hooks_in(text: &str) -> Vec<(&str, String)> {
-    let mut found = Vec::new();
+    let mut hooks = Vec::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {
         let Some((key, value)) = setting(line) else {
@@ -138,10 +146,10 @@ fn hooks_in(text: &str) -> Vec<(&str, String)> {
             continue;
         }
         let mut value = value.to_owned();
-        // ConfigObj writes a value of several lines, or with both kinds of quotes, in three of them.
+        // ConfigObj uses triple quotes for a value of several lines, or with both kinds of quotes.
         if let Some(open) = ["'''", "\"\"\""]
             .into_iter()
-            .find(|name| value.starts_with(name))
+            .find(|quotes| value.starts_with(quotes))
         {
             while !value[3..].contains(open) {
                 let Some(more) = lines.next() else { break };
@@ -149,12 +157,12 @@ fn hooks_in(text: &str) -> Vec<(&str, String)> {
                 value.push_str(more);
             }
         }
-        found.push((line, unquoted(&value)));
+        hooks.push((line, unquoted(&value)));
     }
-    found
+    hooks
 }
 
-/// Key and value of a line; certbot's files take `=`, `cli.ini` a colon or a blank as well.
+/// Key and value of a line; certbot's files use `=`, `cli.ini` also a colon or a space.
 fn setting(line: &str) -> Option<(&str, &str)> {
     let line = line.trim();
     if line.starts_with(['#', ';', '[']) {
@@ -166,7 +174,7 @@ fn setting(line: &str) -> Option<(&str, &str)> {
     Some((&line[..end], value.trim()))
 }
 
-/// A value without the quotes that it is written in.
+/// A value without its quotes.
 fn unquoted(value: &str) -> String {
     for quotes in ["'''", "\"\"\"", "'", "\""] {
         let inner = value.strip_prefix(quotes);
@@ -198,7 +206,7 @@ autorenew = False
     #[test]
     fn hooks_are_read_as_certbot_writes_them() {
         let hooks = hooks_in(CONF);
-        let commands: Vec<&str> = hooks.iter().map(|(_, it)| it.as_str()).collect();
+        let commands: Vec<&str> = hooks.iter().map(|(_, hook)| hook.as_str()).collect();
         assert_eq!(
             commands,
             [

@@ -1,9 +1,4 @@
-//! Which ACME client a lineage is of.
-
-use std::path::{Path, PathBuf};
-
-use super::tree::{Tree, Unread};
-use super::{acme_sh, certbot};
+//! The ACME clients that pgcertd knows, by the names of their programs.
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Client {
@@ -35,70 +30,4 @@ impl Client {
             _ => None,
         }
     }
-}
-
-/// Where a lineage comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ClientHome {
-    /// The client that renews it.
-    pub(crate) client: Client,
-    pub(crate) directory: PathBuf,
-}
-
-impl ClientHome {
-    /// The file and the line by which certbot is told not to renew it by itself.
-    ///
-    /// # Errors
-    /// The file may not be read.
-    pub(crate) fn left_alone(&self, tree: &Tree) -> Result<Option<(PathBuf, String)>, Unread> {
-        let Some(file) = certbot::renewal_of(&self.directory) else {
-            return Ok(None);
-        };
-        let text = tree.text(&file)?.unwrap_or_default();
-        Ok(certbot::left_alone(&text).map(|line| (file, line.to_owned())))
-    }
-}
-
-/// The client that keeps a lineage in one of these directories; none where nothing tells.
-///
-/// # Errors
-/// What would tell may not be read.
-pub(crate) fn origin(tree: &Tree, candidates: &[PathBuf]) -> Result<Option<ClientHome>, Unread> {
-    for directory in candidates {
-        if let Some(client) = keeper(tree, directory)? {
-            return Ok(Some(ClientHome {
-                client,
-                directory: directory.clone(),
-            }));
-        }
-    }
-    Ok(None)
-}
-
-fn keeper(tree: &Tree, directory: &Path) -> Result<Option<Client>, Unread> {
-    if let Some(renewal) = certbot::renewal_of(directory)
-        && tree.text(&renewal)?.is_some()
-    {
-        return Ok(Some(Client::Certbot));
-    }
-    if acme_sh::keeps(tree, directory)? {
-        return Ok(Some(Client::AcmeSh));
-    }
-    let dehydrated = ["/var/lib/dehydrated/certs", "/etc/dehydrated/certs"];
-    if dehydrated.iter().any(|at| directory.starts_with(at)) {
-        return Ok(Some(Client::Dehydrated));
-    }
-    Ok(is_legos(tree, directory)?.then_some(Client::Lego))
-}
-
-/// lego keeps all lineages in one directory, each with a `.json` beside its `.crt`.
-fn is_legos(tree: &Tree, directory: &Path) -> Result<bool, Unread> {
-    if !directory.ends_with("certificates") {
-        return Ok(false);
-    }
-    let files = tree.list(directory)?;
-    let mut resources = files
-        .iter()
-        .filter(|file| file.extension().is_some_and(|name| name == "json"));
-    Ok(resources.any(|file| files.contains(&file.with_extension("crt"))))
 }

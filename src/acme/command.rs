@@ -1,14 +1,13 @@
-//! Shell commands, as far as it takes to see what a hook does.
+//! Parses shell commands, as far as needed to see what a hook does.
 //!
-//! This is no shell: it takes a text apart into simple commands and their words, with their places in the text, and says
-//! when it has met something that it does not understand, so that nothing is decided on half a view.
+//! It splits a text into simple commands and their words, with their positions, and says if it has met something that it
+//! doesn't understand, so that nothing is decided on a partial view.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Commands {
-    /// The simple commands, in their order.
     pub(super) simple: Vec<Simple>,
     /// The variables that it sets, as written.
     pub(super) variables: BTreeMap<String, String>,
@@ -19,29 +18,29 @@ pub(super) struct Commands {
 /// A program and its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Simple {
-    /// The words, the program's name first, without assignments before it and without redirections.
+    /// The words, beginning with the program's name, without assignments before it and without redirections.
     pub(super) words: Vec<ShellWord>,
-    /// The files that it writes by redirection.
+    /// The files that its redirections write.
     pub(super) writes: Vec<ShellWord>,
-    /// Where it lies in the text.
+    /// Its position in the text.
     pub(super) span: Range<usize>,
 }
 
-/// A word, without its quotes. Variables stay as they are written.
+/// A word without its quotes. Variables are not expanded.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct ShellWord {
     pub(super) text: String,
     pub(super) span: Range<usize>,
 }
 
-/// Words of the shell in a command's place; what follows them is a command.
+/// Keywords that are followed by a command.
 const KEYWORDS: [&str; 14] = [
     "if", "then", "elif", "else", "fi", "do", "done", "while", "until", "!", "{", "}", "exec",
     "command",
 ];
 
 impl Simple {
-    /// The words from the program's name on, without what only runs it (`sudo -u postgres`).
+    /// The words from the program's name on, without a wrapper (`sudo -u postgres`).
     pub(super) fn command(&self) -> &[ShellWord] {
         let mut words = &self.words[..];
         while let Some((first, rest)) = words.split_first() {
@@ -84,18 +83,18 @@ impl Simple {
         words.map(|word| word.text.as_str())
     }
 
-    /// The arguments that are no options.
+    /// The arguments that are not options.
     pub(super) fn operands(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.arguments().filter(|text| !text.starts_with('-'))
+        self.arguments().filter(|word| !word.starts_with('-'))
     }
 }
 
-/// Programs that run the one they name.
+/// Programs that run another one.
 const RUNNERS: [&str; 9] = [
     "sudo", "doas", "env", "nice", "ionice", "timeout", "nohup", "time", "runuser",
 ];
 
-/// Options of theirs that have a value as a word of its own.
+/// Their options that take the next word as a value.
 const VALUED: [&str; 6] = ["-u", "-g", "-n", "-c", "-k", "-s"];
 
 /// A program's name, without its directory.
@@ -168,11 +167,11 @@ impl ShellReader<'_> {
 
     fn operator(&mut self, operator: char) {
         self.next();
-        // `&>` writes, and is not the end of a command.
+        // `&>` writes, and doesn't end a command.
         if operator == '&' && self.peek() == Some('>') {
             return;
         }
-        // A function, a case's pattern, `;;`: the commands in it are seen, their order is not known.
+        // A function, a case's pattern, `;;`: the commands in it are seen, but not when they run.
         let twice = self.peek() == Some(operator);
         if matches!(operator, '(' | ')') || (operator == ';' && twice) {
             self.done.whole = false;
@@ -182,7 +181,7 @@ impl ShellReader<'_> {
 
     fn redirection(&mut self, kind: char) {
         self.next();
-        // A number before it is the descriptor's.
+        // A number before it is a descriptor.
         let descriptor = self
             .now
             .words
@@ -192,7 +191,7 @@ impl ShellReader<'_> {
         while let Some(next @ ('>' | '<' | '&' | '|')) = self.peek() {
             // A here-document.
             self.done.whole &= !(kind == '<' && next == '<');
-            // A descriptor that is open already.
+            // To an open descriptor.
             write &= next != '&';
             self.next();
         }
@@ -227,7 +226,7 @@ impl ShellReader<'_> {
 
     fn plain(&mut self, text: &mut String) {
         let rest = &self.text[self.at..];
-        // What another command says is not known here.
+        // The output of another command is unknown.
         if rest.starts_with('`') || rest.starts_with("$(") {
             self.done.whole = false;
         }

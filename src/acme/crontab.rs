@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use super::area::FoundHook;
 use super::command::assignment;
+use super::contents::AreaContents;
 use super::tree::Tree;
 
 pub(super) struct Crontab {
     pub(super) file: PathBuf,
-    /// Whose it is, where `crontab` keeps it.
+    /// The owner, if it is a user's crontab.
     pub(super) user: Option<String>,
     pub(super) lines: Vec<CrontabLine>,
 }
@@ -27,18 +27,18 @@ enum CrontabForm {
     Users,
 }
 
-pub(super) fn all(tree: &Tree, found: &mut FoundHook) -> Vec<Crontab> {
+pub(super) fn all(tree: &Tree, contents: &mut AreaContents) -> Vec<Crontab> {
     let mut files = vec![(PathBuf::from("/etc/crontab"), None)];
-    let system = found.seen(tree.list(Path::new("/etc/cron.d")));
+    let system = contents.or_note(tree.list(Path::new("/etc/cron.d")));
     files.extend(
         system
             .into_iter()
             .filter(|path| is_run(path))
-            .map(|place| (place, None)),
+            .map(|file| (file, None)),
     );
     // Debian's, then that of cronie and dcron.
     for spool in ["/var/spool/cron/crontabs", "/var/spool/cron"] {
-        let users = found.seen(tree.list(Path::new(spool)));
+        let users = contents.or_note(tree.list(Path::new(spool)));
         let users = users.into_iter().filter(|path| !tree.is_directory(path));
         files.extend(users.map(|file| {
             let user = file
@@ -49,17 +49,17 @@ pub(super) fn all(tree: &Tree, found: &mut FoundHook) -> Vec<Crontab> {
     }
     let mut crontabs = Vec::new();
     for (file, user) in files {
-        let text = found.seen(tree.text(&file)).unwrap_or_default();
+        let text = contents.or_note(tree.text(&file)).unwrap_or_default();
         let form = user
             .as_ref()
             .map_or(CrontabForm::System, |_| CrontabForm::Users);
-        let lines = text.lines().filter_map(|text| line(text, form)).collect();
+        let lines = text.lines().filter_map(|row| line(row, form)).collect();
         crontabs.push(Crontab { file, user, lines });
     }
     crontabs
 }
 
-/// Directories of which cron runs each program.
+/// The directories whose programs cron runs.
 const PERIODS: [&str; 4] = [
     "/etc/cron.hourly",
     "/etc/cron.daily",
@@ -67,22 +67,24 @@ const PERIODS: [&str; 4] = [
     "/etc/cron.monthly",
 ];
 
-/// Whether a program is run by cron for the directory that it lies in.
+/// Whether cron runs a program because of the directory that it is in.
 pub(super) fn is_program(file: &Path) -> bool {
     PERIODS.iter().any(|directory| file.starts_with(directory))
 }
 
-/// The programs in the directories of which cron runs each one.
-pub(super) fn programs(tree: &Tree, found: &mut FoundHook) -> Vec<PathBuf> {
+/// The programs in the directories whose programs cron runs.
+pub(super) fn programs(tree: &Tree, contents: &mut AreaContents) -> Vec<PathBuf> {
     let mut programs = Vec::new();
     for directory in PERIODS {
-        let files = found.seen(tree.list(Path::new(directory))).into_iter();
+        let files = contents
+            .or_note(tree.list(Path::new(directory)))
+            .into_iter();
         programs.extend(files.filter(|path| is_run(path) && tree.executable(path)));
     }
     programs
 }
 
-/// cron and run-parts pass over names with a dot, as those that dpkg leaves have.
+/// cron and run-parts skip names with a dot, such as those that dpkg leaves behind.
 fn is_run(file: &Path) -> bool {
     let name = file.file_name().unwrap_or_default().as_encoded_bytes();
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"_-".contains(byte);

@@ -1,25 +1,26 @@
-//! How a hook is taken away, and nothing beside it.
+//! How to remove a hook, and nothing else.
 
 use super::certbot::RENEW;
-use super::{Deed, Hook, HookJudgement, HookPlace, Judge, Share};
+use super::contents::{Hook, HookPlace};
+use super::judge::{Deed, HookJudgement, Judge, Share};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Removal {
     /// A line for a root shell.
     Command(String),
-    /// What a person does, since it cannot be told apart from the rest.
+    /// What to do by hand, if it cannot be separated from the rest.
     Sentence(String),
 }
 
 impl Hook {
-    /// What takes away what is old in this hook, which was judged so.
+    /// How to remove what is obsolete in this hook, by this judgement.
     pub fn removal(&self, judge: &Judge, judgement: &HookJudgement) -> Removal {
         let whole = judgement.share == Share::All;
         let command = match &self.place {
             HookPlace::Setting { line, .. } if whole && !self.commands.contains('\n') => {
                 Some(format!("sed -i {} {}", deletion(line), self.file()))
             }
-            // A variable of a unit, whose value is a piece of certbot's command line.
+            // A variable for a unit, whose value is a part of certbot's command line.
             HookPlace::Setting { line, .. }
                 if judge.without(&self.commands).as_deref() == Some(RENEW) =>
             {
@@ -42,7 +43,7 @@ impl Hook {
             None => {
                 let deeds: Vec<String> = judgement.deeds.iter().map(Deed::to_string).collect();
                 Removal::Sentence(format!(
-                    "edit {} and take out what {}; leave the rest",
+                    "edit {} and remove what {}; keep the rest",
                     self.place.file().display(),
                     deeds.join(" and ")
                 ))
@@ -69,7 +70,7 @@ impl Hook {
     }
 }
 
-/// The script of sed that deletes exactly this line, as a word for a shell.
+/// The sed script that deletes exactly this line, quoted for a shell.
 pub(crate) fn deletion(line: &str) -> String {
     quoted(&format!("\\#^{}$#d", pattern(line)))
 }
@@ -107,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// Lines that sed, a shell or both might take for something else.
+    /// Lines that sed, a shell or both might misread.
     const LINES: [&str; 5] = [
         "post_hook = cp /a/* /b && echo \"it's $HOME\" [x] ^y$ \\n #1 ~ a+b?",
         "post_hook = cp /aXb /b",
@@ -131,7 +132,7 @@ mod tests {
     #[test]
     fn a_deletion_takes_its_own_line_alone() {
         for line in LINES {
-            let others: Vec<&str> = LINES.into_iter().filter(|text| *text != line).collect();
+            let others: Vec<&str> = LINES.into_iter().filter(|other| *other != line).collect();
             assert_eq!(edited(&deletion(line)), others, "{line}");
         }
     }
@@ -142,7 +143,7 @@ mod tests {
         for line in LINES {
             let expected: Vec<&str> = LINES
                 .into_iter()
-                .map(|text| if text == line { new } else { text })
+                .map(|other| if other == line { new } else { other })
                 .collect();
             assert_eq!(edited(&replacement(line, new)), expected, "{line}");
         }

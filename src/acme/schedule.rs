@@ -1,24 +1,15 @@
-//! What will run an ACME client.
+//! Which timers and cron jobs run an ACME client.
 
 use std::path::{Path, PathBuf};
 
+use super::certbot;
+use super::client::Client;
 use super::command::{self, Simple};
-use super::{Client, ClientHome};
-
-/// Something that renews from time to time.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Schedule {
-    /// The client that it runs.
-    pub(crate) client: Client,
-    /// The crontab, or the timer's name.
-    pub(crate) by: String,
-    pub(crate) command: String,
-    /// Why it does nothing, where that is so.
-    pub(crate) idle: Option<String>,
-}
+use super::contents::Schedule;
+use super::origin::ClientHome;
 
 impl Schedule {
-    /// A timer and the commands of what it starts; none where that is no ACME client's.
+    /// From a timer and the commands that it starts; none if they don't run an ACME client.
     pub(crate) fn of_timer(timer: &str, commands: &str) -> Option<Schedule> {
         let known = match timer {
             "certbot.timer" | "certbot-renew.timer" | "snap.certbot.renew.timer" => {
@@ -46,14 +37,18 @@ impl Schedule {
             return false;
         }
         let words: Vec<&str> = self.command.split([' ', '\t', '=', '\'', '"']).collect();
-        let has = |word: &str| words.iter().any(|text| text.trim_end_matches('/') == word);
+        let has = |wanted: &str| {
+            words
+                .iter()
+                .any(|word| word.trim_end_matches('/') == wanted)
+        };
         let named = |option: &str, value: Option<&std::ffi::OsStr>| {
             !has(option) || value.is_some_and(|value| has(&value.to_string_lossy()))
         };
         match self.client {
             Client::Certbot => {
-                let home = super::certbot::home_of(&origin.directory);
-                let other = home.is_some_and(|home| home != Path::new(super::certbot::HOME));
+                let home = certbot::home_of(&origin.directory);
+                let other = home.is_some_and(|home| home != Path::new(certbot::HOME));
                 named("--cert-name", origin.directory.file_name())
                     && named("--config-dir", home.map(Path::as_os_str))
                     && (!other || has("--config-dir"))
@@ -72,9 +67,8 @@ pub(super) fn of_cron(file: &Path, commands: &str, systemd: bool) -> Vec<Schedul
         client,
         by: file.display().to_string(),
         command: commands.to_owned(),
-        idle: left_to_systemd.then(|| {
-            "it does nothing where systemd runs, and leaves the work to certbot.timer".into()
-        }),
+        idle: left_to_systemd
+            .then(|| "it does nothing under systemd, and leaves the work to certbot.timer".into()),
     })
     .collect()
 }
@@ -85,10 +79,10 @@ fn asks_for_systemd(simple: &Simple) -> bool {
     matches!(simple.program(), "test" | "[" | "[[")
         && words
             .windows(3)
-            .any(|texts| texts == ["!", "-d", "/run/systemd/system"])
+            .any(|test| test == ["!", "-d", "/run/systemd/system"])
 }
 
-/// The client that a command has renew, and the words after its name.
+/// The client that a command runs to renew, and the words after its name.
 fn renewal(simple: &Simple) -> Option<(Client, Vec<&str>)> {
     let words: Vec<&str> = simple
         .command()
@@ -129,7 +123,7 @@ mod tests {
         }
     }
 
-    /// As the package has it.
+    /// From the package.
     const DEBIAN: &str = "test -x /usr/bin/certbot -a \\! -d /run/systemd/system && perl -e 'sleep int(rand(43200))' && certbot -q renew --no-random-sleep-on-renew";
 
     #[test]

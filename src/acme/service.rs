@@ -1,7 +1,7 @@
-//! What a command does to a server: by the exact names under which the instances' servers run, and by nothing else.
+//! What a command does to a server, judged only by the exact names that the instances' servers run under.
 //!
-//! A name that only looks like one (`postgrest`, `postgres_exporter`) is somebody else's. Where a command may reach more than
-//! the instances, several clusters, a pattern, a container, other hosts, it does not count as theirs alone.
+//! A name that only looks similar (`postgrest`, `postgres_exporter`) belongs to somebody else. A command that may affect more
+//! than the instances (several clusters, a pattern, a container, other hosts) doesn't count as theirs alone.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -15,23 +15,23 @@ use crate::config::ServerKind;
 enum Act {
     Restart,
     Reload,
-    /// Nothing is done to one that runs.
+    /// Does nothing to a running server.
     Start,
-    /// It is only looked at.
+    /// Only looks.
     Look,
 }
 
-/// Whose server has a name.
+/// Whose server a name belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Owner {
-    /// An instance's, and nobody else's.
+    /// Only to an instance.
     Instance(ServerKind),
-    /// An instance's, and perhaps others' as well.
+    /// To an instance, and perhaps to others.
     Shared(ServerKind),
     Other,
 }
 
-/// Options of `systemctl` whose value is a word of its own.
+/// Options of `systemctl` that take the next word as a value.
 const VALUED_OF_SYSTEMCTL: [&str; 9] = [
     "-s",
     "--signal",
@@ -54,7 +54,7 @@ const VALUED_OF_EXEC: [&str; 6] = ["-u", "--user", "-e", "--env", "-w", "--workd
 const VALUED_OF_PATRONICTL: [&str; 6] = ["-c", "--config-file", "-d", "--dcs-url", "-k", "--dcs"];
 
 impl Judge {
-    /// What a command does to servers; nothing where its program is none that does such.
+    /// What a command does to servers; none if its program doesn't deal with them.
     pub(super) fn of_service(&self, simple: &Simple) -> Option<HookVerdict> {
         let arguments: Vec<&str> = simple.arguments().collect();
         let first = simple.command().first().map_or("", |word| &*word.text);
@@ -114,7 +114,7 @@ impl Judge {
         }
     }
 
-    /// A container is known by its name alone, which says little.
+    /// A container is only known by its name, which says little.
     fn of_container(&self, simple: &Simple, arguments: &[&str]) -> Option<HookVerdict> {
         let words = operands(arguments, &VALUED_OF_EXEC);
         let words = match words.first() {
@@ -170,9 +170,9 @@ impl Judge {
     fn of_psql(&self, arguments: &[&str]) -> Option<HookVerdict> {
         let of_pooler = || {
             let reload = |word: &&str| word.trim_end_matches(';').eq_ignore_ascii_case("reload");
-            arguments.iter().any(reload) && arguments.iter().any(|text| text.contains("pgbouncer"))
+            arguments.iter().any(reload) && arguments.iter().any(|word| word.contains("pgbouncer"))
         };
-        let owner = if arguments.iter().any(|name| name.contains("pg_reload_conf")) {
+        let owner = if arguments.iter().any(|word| word.contains("pg_reload_conf")) {
             self.owner_of_all_clusters()
         } else if of_pooler() {
             Owner::Shared(ServerKind::PgBouncer)
@@ -184,26 +184,26 @@ impl Judge {
             .filter(|pair| ["-h", "--host"].contains(&pair[0]));
         let host = hosts.next().map(|pair| pair[1]).or_else(|| {
             let mut words = arguments.iter();
-            words.find_map(|line| line.strip_prefix("--host=").or(line.strip_prefix("-h")))
+            words.find_map(|word| word.strip_prefix("--host=").or(word.strip_prefix("-h")))
         });
         let is_here = |host: &str| {
             host.starts_with('/') || ["", "localhost", "127.0.0.1", "::1"].contains(&host)
         };
         let named_elsewhere = arguments
             .iter()
-            .any(|said| said.contains("host=") || said.contains("://"));
+            .any(|word| word.contains("host=") || word.contains("://"));
         if named_elsewhere || !host.is_none_or(is_here) {
             return Some(HookVerdict::Other);
         }
         Some(self.judged(Act::Reload, [owner]))
     }
 
-    /// It reaches members on other hosts as well.
+    /// It also reaches members on other hosts.
     fn of_patronictl(&self, arguments: &[&str]) -> Option<HookVerdict> {
         let words = operands(arguments, &VALUED_OF_PATRONICTL);
         let act = act(words.first()?)?;
         let kind = match act {
-            // Patroni itself goes on.
+            // Patroni itself keeps running.
             Act::Restart => ServerKind::Postgres,
             _ if self.has(ServerKind::Patroni) => ServerKind::Patroni,
             _ => ServerKind::Postgres,
@@ -235,7 +235,7 @@ impl Judge {
             let names = || pattern.split(|character| !is_letter(character));
             let kind = names().find_map(kind_of_program)?;
             let exact =
-                (whole_name || anchored) && names().filter(|text| !text.is_empty()).count() == 1;
+                (whole_name || anchored) && names().filter(|name| !name.is_empty()).count() == 1;
             Some(if exact && kind == ServerKind::Postgres {
                 self.owner_of_all_clusters()
             } else {
@@ -266,7 +266,7 @@ impl Judge {
         self.judged(act, units.iter().map(|unit| self.owner_of_unit(unit)))
     }
 
-    /// What comes of an act on servers of these owners; one of a kind that no instance is of is somebody else's.
+    /// The verdict on an act on servers of these owners; a kind without an instance belongs to somebody else.
     fn judged(&self, act: Act, owners: impl IntoIterator<Item = Owner>) -> HookVerdict {
         let known = |owner: Owner| match owner {
             Owner::Instance(kind) | Owner::Shared(kind) if !self.has(kind) => Owner::Other,
@@ -327,7 +327,7 @@ impl Judge {
                 Owner::Instance(ServerKind::PgBouncer)
             }
             ("pgbouncer", _) => Owner::Shared(ServerKind::PgBouncer),
-            // With it goes the Postgres that it runs.
+            // It takes the Postgres that it runs with it.
             ("patroni", _) => match (
                 self.has(ServerKind::Patroni),
                 self.has(ServerKind::Postgres),
@@ -346,7 +346,7 @@ impl Judge {
         }
     }
 
-    /// Of a cluster of Debian's.
+    /// The owner of one of Debian's clusters.
     fn owner_of_cluster(&self, version: &str, name: &str) -> Owner {
         if !is_version(version) || name.contains('$') {
             return Owner::Shared(ServerKind::Postgres);
@@ -382,7 +382,7 @@ impl Judge {
         }
     }
 
-    /// Of every cluster on this host.
+    /// The owner of every cluster on this host.
     fn owner_of_all_clusters(&self) -> Owner {
         let list = |directory: &Path| self.tree.list(directory).unwrap_or_default();
         let versions = list(Path::new("/etc/postgresql"));
@@ -394,7 +394,7 @@ impl Judge {
             };
             let version = cluster.parent().and_then(name).unwrap_or_default();
             let owner = self.owner_of_cluster(&version, &name(&cluster).unwrap_or_default());
-            // What is no cluster does not count.
+            // Only clusters count.
             !is_version(&version) || owner == Owner::Instance(ServerKind::Postgres)
         });
         if all {
@@ -404,23 +404,23 @@ impl Judge {
         }
     }
 
-    /// Whether an instance is known by this data directory or file.
+    /// Whether this data directory or file is an instance's home.
     fn is_home(&self, path: &Path) -> bool {
         self.scopes.iter().any(|scope| scope.home == path)
     }
 
-    /// Whether a path bears the name of a server of an instance's kind, and is not another cluster's.
+    /// Whether a path contains the name of a server of an instance's kind, and doesn't belong to another cluster.
     pub(super) fn is_named_for_server(&self, path: &str) -> bool {
-        // Another host's.
+        // On another host.
         if path
             .split('/')
             .next()
-            .is_some_and(|text| text.contains(':'))
+            .is_some_and(|first| first.contains(':'))
         {
             return false;
         }
         let path = path.to_ascii_lowercase();
-        let words: Vec<&str> = path.split('/').filter(|line| !line.is_empty()).collect();
+        let words: Vec<&str> = path.split('/').filter(|word| !word.is_empty()).collect();
         let is_kinds =
             |word: &&str| {
                 let stem = word.split('.').next().unwrap_or(word);
@@ -441,7 +441,7 @@ impl Judge {
     }
 }
 
-/// Names that units begin with.
+/// What the names of units begin with.
 const UNITS: [(&str, ServerKind); 4] = [
     ("postgresql", ServerKind::Postgres),
     ("postgres", ServerKind::Postgres),
@@ -465,7 +465,7 @@ fn is_version(text: &str) -> bool {
             .all(|character| character.is_ascii_digit() || character == '.')
 }
 
-/// The arguments that are neither options nor values of these.
+/// The arguments that are neither options nor values of the `valued` ones.
 fn operands<'a>(arguments: &[&'a str], valued: &[&str]) -> Vec<&'a str> {
     let mut words = Vec::new();
     let mut rest = arguments.iter();

@@ -18,11 +18,11 @@ pub struct Tree {
     root: PathBuf,
 }
 
-/// What could not be read.
+/// Something that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Unread {
     pub(crate) path: PathBuf,
-    /// Whether the right to read it is what lacks.
+    /// Whether the right to read it is missing.
     pub(crate) denied: bool,
     pub(crate) why: String,
 }
@@ -44,15 +44,15 @@ impl Tree {
         Tree { root: root.into() }
     }
 
-    /// Where a path of the host lies.
+    /// The real location of a path of the host.
     fn at(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// The text of a regular file; none where it is not there.
+    /// The text of a regular file; none if it doesn't exist.
     ///
     /// # Errors
-    /// It is there and cannot be read.
+    /// It exists, but cannot be read.
     pub(crate) fn text(&self, path: &Path) -> Result<Option<String>, Unread> {
         match file::read(&self.at(path), LARGEST) {
             Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
@@ -61,10 +61,10 @@ impl Tree {
         }
     }
 
-    /// What a directory holds, in name order, but what is hidden; nothing where it is not there.
+    /// The contents of a directory, by name, except hidden files; empty if it doesn't exist.
     ///
     /// # Errors
-    /// It is there and cannot be read.
+    /// It exists, but cannot be read.
     pub(crate) fn list(&self, directory: &Path) -> Result<BTreeSet<PathBuf>, Unread> {
         let entries = match fs::read_dir(self.at(directory)) {
             Err(error) if absent(&error) => return Ok(BTreeSet::new()),
@@ -77,18 +77,18 @@ impl Tree {
             .collect())
     }
 
-    /// Whether a path leads to a file that somebody may execute.
+    /// Whether a path leads to an executable file.
     pub(crate) fn executable(&self, path: &Path) -> bool {
         fs::metadata(self.at(path))
             .is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
     }
 
-    /// Whether a directory is at this path, as far as it may be seen.
+    /// Whether there is a directory at this path, as far as we can see.
     pub(crate) fn is_directory(&self, path: &Path) -> bool {
         self.at(path).is_dir()
     }
 
-    /// Where a link leads; none where it is no link.
+    /// The target of a link; none if it is not a link.
     pub(crate) fn link(&self, path: &Path) -> Option<PathBuf> {
         fs::read_link(self.at(path)).ok()
     }

@@ -1,6 +1,6 @@
 //! `pgcertd check`: the config, and everything a deployment needs, without changing anything.
 //!
-//! What is looked at is in [`mod@crate::check`]; here it is drawn, what needs a person first.
+//! The checks are in [`mod@crate::check`]; this prints them, problems first.
 
 use super::manual::{Chapter, Manual};
 use super::page::Page;
@@ -30,7 +30,7 @@ pub(super) const MANUAL: Manual = Manual {
         ),
         (
             Exit::Usage,
-            "wrong usage or config; file, line and column are shown, and what was expected",
+            "wrong usage or config; it says in which file, line and column, and what was expected",
         ),
     ],
     chapters,
@@ -62,7 +62,7 @@ fn chapters() -> Vec<Chapter> {
             .fold(findings, |chapter, check| chapter.term(check.id, check.good)),
         Chapter::new(
             "Findings in JSON",
-            "`host` and, for each of `instances`, `findings` are lists of these:",
+            "`host`, and `findings` of each of the `instances`, are lists of these:",
         )
         .term("id", "what it is, as above")
         .term("weight", "`problem`, `unseen`, `notice` or `good`")
@@ -132,7 +132,7 @@ fn drawn(config: &Config, report: &Report) -> Page {
     out
 }
 
-/// How many of each weight there are; none where nothing was looked at.
+/// How many findings there are of each weight; none if nothing was checked.
 fn summary(report: &Report) -> Option<String> {
     report.lines().next()?;
     let of = |weight, one: &str, several: &str| match report.count(weight) {
@@ -142,7 +142,7 @@ fn summary(report: &Report) -> Option<String> {
     };
     let counts: Vec<String> = [
         of(Weight::Problem, "problem", "problems"),
-        of(Weight::Unseen, "thing not seen", "things not seen"),
+        of(Weight::Unseen, "unchecked", "unchecked"),
         of(Weight::Notice, "note", "notes"),
     ]
     .into_iter()
@@ -234,19 +234,19 @@ mod tests {
             ],
         };
         let expected = format!(
-            "/etc/pgcertd/pgcertd.toml is right; 1 problem, 1 thing not seen, 1 note
+            "/etc/pgcertd/pgcertd.toml is right; 1 problem, 1 unchecked, 1 note
 
 15-left
   !     ssl = off
         without it no connection is encrypted, whatever is installed (ssl)
-  mend  {command}
+  fix   {command}
   ?     no permission
         nothing new is installed until it does (source)
   ask   as root
   note  no names
         without them pgcertd may install a certificate for other names, which
         clients reject (server_names)
-  mend  write them into the config
+  fix   write them into the config
   ok    Postgres is running, process 7
 
 16-main

@@ -1,33 +1,33 @@
-//! What the manual says of a command beyond its options: `--help` shows it, the man page is made of it.
+//! What the manual says about a command beyond its options: `--help` shows it, and the man page is made from it.
 //!
-//! The options, arguments and the first line come from clap; a [`Manual`] stands beside the command that it
-//! describes. It is text alone, with program text between backquotes.
+//! Options, arguments and the first line come from clap; a [`Manual`] is next to the command that it describes. It is plain
+//! text, with code between backquotes.
 
 use std::fmt::Write as _;
 
 use clap::builder::Styles;
 
 use super::Exit;
-use super::paint::{WIDTH, wrapped};
+use super::paint::WIDTH;
+use crate::text::wrapped;
 
 /// The widest term that is followed by its text on the same line.
 const TERM: usize = 15;
 
-/// What the manual says of a command.
 pub(crate) struct Manual {
-    /// The command, or nothing for pgcertd itself.
+    /// The command, or empty for pgcertd itself.
     pub(crate) command: &'static str,
     /// Paragraphs: what it does.
     pub(crate) description: &'static [&'static str],
     /// What each exit status means.
     pub(crate) exit: &'static [(Exit, &'static str)],
-    /// What only this command has to say.
+    /// Further chapters of this command.
     pub(crate) chapters: fn() -> Vec<Chapter>,
     /// A command line, and what it is for.
     pub(crate) examples: &'static [(&'static str, &'static str)],
 }
 
-/// A titled part of the manual: a paragraph, and terms that are explained, each in a line or several.
+/// A titled part of the manual: a paragraph and a list of terms with their explanations.
 pub(crate) struct Chapter {
     pub(crate) title: &'static str,
     pub(crate) intro: String,

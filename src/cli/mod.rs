@@ -1,14 +1,14 @@
-//! The commands, a file each; what a person reads is made here.
+//! The commands, one file each, and everything that people read on a terminal.
 //!
-//! Results go to standard output, as text or, with `--json`, as one document; log lines and
-//! errors go to standard error. Nothing here ends the process: the exit status is returned.
+//! Results go to standard output, as text or, with `--json`, as one document; log lines and errors go to standard error.
+//! Nothing here ends the process: the exit status is returned.
 
 mod check;
 pub(crate) mod manual;
 mod notify;
 mod outcomes;
 mod page;
-pub(crate) mod paint;
+mod paint;
 mod probe;
 mod removal;
 mod rollback;
@@ -37,46 +37,41 @@ use crate::text;
 use manual::{Chapter, Manual};
 use page::Page;
 
-/// The manual of pgcertd itself.
 pub(crate) const MANUAL: Manual = Manual {
     command: "",
     description: &[
-        "It watches the directories in which ACME clients leave certificates. When one is renewed, it installs it \
-         into each PostgreSQL server that uses it, has the server load it without a restart, and looks on a new TLS \
-         connection at what clients now get. What Postgres refuses is taken back, and the certificate of before \
-         goes on being served.",
-        "Every decision compares three things: what the lineage holds (source), what lies in the server's files \
-         (installed), and what new clients get (served). A lost event costs a delay and nothing else. Restarting \
-         pgcertd is always safe.",
-        "It restarts no server, ends no session, and writes nothing in a lineage. It changes Postgres's configuration \
-         in `pgcertd setup` alone, when it is asked to.",
+        "It watches the directories where ACME clients put certificates. When one is renewed, pgcertd installs it in \
+         each PostgreSQL server that uses it, reloads the server without a restart, and opens a new TLS connection to \
+         check what clients now get. If Postgres rejects the certificate, pgcertd rolls back to the previous one.",
+        "Every decision compares three things: what the lineage holds (source), what is in the server's files \
+         (installed), and what new clients get (served). A lost event costs time and nothing else. Restarting pgcertd \
+         is always safe.",
+        "It never restarts a server, ends a session, or writes to a lineage. It only changes Postgres's configuration \
+         in `pgcertd setup`, and only if you agree.",
     ],
     exit: &[
-        (Exit::Well, "all is as it should be"),
-        (Exit::Problem, "something is not, and the output says what"),
+        (Exit::Well, "no problems"),
+        (Exit::Problem, "there is a problem; the output says which"),
         (Exit::Usage, "wrong usage or config"),
     ],
     chapters: words,
     examples: &[
         (
             "pgcertd setup",
-            "Gives a server its certificate: shows what it would do, and asks.",
+            "Set up a server: shows what it would do, and asks.",
         ),
-        (
-            "pgcertd status",
-            "Is all well? If not, what is wrong, and what mends it?",
-        ),
+        ("pgcertd status", "Is there a problem, and how do I fix it?"),
         ("pgcertd check", "Would a renewal get through?"),
         (
             "pgcertd sync --force",
-            "The drill: installs, reloads and verifies although nothing changed.",
+            "The drill: install, reload and verify even though nothing changed.",
         ),
-        ("journalctl -u pgcertd", "What was done."),
+        ("journalctl -u pgcertd", "What pgcertd did."),
     ],
 };
 
-/// The manuals of the commands, in their order. A new command needs a line here and one in
-/// [`Command`]; those that `--help` does not list have none.
+/// The manuals of the commands, in order. A new command needs a line here and one in [`Command`]; commands that are hidden
+/// from `--help` have none.
 pub(crate) const MANUALS: &[Manual] = &[
     setup::MANUAL,
     run::MANUAL,
@@ -94,7 +89,7 @@ fn words() -> Vec<Chapter> {
         Chapter::new("Words", "")
             .term(
                 "lineage",
-                "one certificate through all its renewals, in a directory of its own",
+                "one certificate across all its renewals, in its own directory",
             )
             .term(
                 "bundle",
@@ -106,12 +101,12 @@ fn words() -> Vec<Chapter> {
             )
             .term(
                 "deployment",
-                "install, reload, verify, and where Postgres refuses, roll back",
+                "install, reload, verify, and roll back if Postgres rejects it",
             ),
     ]
 }
 
-/// The command line: clap's definitions, with the manuals as their long help.
+/// The command line: clap's definitions, with the manuals as the long help.
 pub(crate) fn command() -> clap::Command {
     MANUALS
         .iter()
@@ -129,9 +124,9 @@ fn understood(given: &[OsString]) -> Result<Arguments, clap::Error> {
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Exit {
-    /// All as it should be.
+    /// No problems.
     Well,
-    /// Something is not.
+    /// There is a problem.
     Problem,
     /// Wrong usage or config.
     Usage,
@@ -158,7 +153,7 @@ impl From<Exit> for ExitCode {
 #[derive(Debug, Parser)]
 #[command(name = "pgcertd", version, max_term_width = 80)]
 struct Arguments {
-    /// The config; the files in conf.d beside it belong to it.
+    /// The config file; the fragments in conf.d next to it belong to it.
     #[arg(
         long, global = true, value_name = "FILE", display_order = 90,
         default_value = config::DEFAULT_FILE, value_hint = clap::ValueHint::FilePath
@@ -173,35 +168,35 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Set a server up: certificate, config, settings, in one step that can be undone.
+    /// Set up a server: certificate, config and settings in one step, which can be undone.
     Setup(setup::SetupArguments),
     /// Run the daemon: watch, install, reload, verify, until SIGTERM.
     Run,
     /// Reconcile once, for deploy hooks and cron.
     Sync(sync::SyncArguments),
-    /// Put the previous bundle back, and hold what the lineage holds until it changes.
+    /// Go back to the previous bundle, and hold back the current one until the lineage changes.
     Rollback(rollback::RollbackArguments),
-    /// Show source, installed and served of every instance, live.
+    /// Show the source, installed and served certificate of every instance, live.
     Status,
-    /// Check the config and everything a deployment needs, changing nothing.
+    /// Check the config and everything a deployment needs, without changing anything.
     Check(check::CheckArguments),
-    /// Show who is connected, how it is encrypted, and who began before the last deployment.
+    /// Show who is connected, how it is encrypted, and which sessions predate the last deployment.
     Sessions(sessions::SessionsArguments),
     /// Show the certificate that a PostgreSQL server serves.
     Probe(probe::ProbeArguments),
-    /// Tell people, by a command, what is not well, and when that is over.
+    /// Run a command to notify people of problems, and of their end.
     Notify(notify::NotifyArguments),
-    /// Tell what servers are left with when the package is removed; for its scripts.
+    /// Say what servers are left with when the package is removed; for its scripts.
     #[command(hide = true)]
     Removal(removal::RemovalArguments),
-    /// Tell who keeps the certificate of a cluster that was just upgraded; for a hook of pg_upgradecluster.
+    /// Say how the certificate of a cluster that was just upgraded is renewed; for a hook of pg_upgradecluster.
     #[command(hide = true)]
     Upgraded(upgraded::UpgradedArguments),
 }
 
-/// A command could not be carried out.
+/// Why a command failed.
 struct Failure {
-    /// What a person reads.
+    /// For the terminal.
     page: Page,
     /// The same on one line, for JSON and the journal.
     one_line: String,
@@ -228,7 +223,7 @@ impl Failure {
         }
     }
 
-    /// With further lines below the first, each of them one.
+    /// With more lines below the first.
     fn with_lines(mut self, lines: &[String]) -> Failure {
         for line in lines {
             self.page.line(line);
@@ -238,8 +233,8 @@ impl Failure {
         self
     }
 
-    /// Tells whoever has the terminal, or the journal where nobody has: `unattended` is the kind
-    /// of event that a command which works there ends with.
+    /// Reports it on the terminal, or in the journal if there is none: `unattended` is the event that a command without a
+    /// terminal ends with.
     fn tell(&self, unattended: Option<EventKind>, config: &std::path::Path) {
         match unattended.filter(|_| log::start()) {
             None => self.page.complain(),
@@ -256,7 +251,7 @@ impl From<ConfigError> for Failure {
         let drawn = error.to_string();
         let mut page = Page::default();
         page.put("pgcertd: ");
-        // What it quotes of the file holds no line end, see there.
+        // The lines that it quotes from the file contain no line ends.
         for line in drawn.lines() {
             page.line(line);
         }
@@ -269,8 +264,8 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// Runs the command that `arguments`, the program's name first, ask for. It may be a child of this program's own, which
-/// is no command of anybody's.
+/// Runs the command in `arguments`, which begin with the program's name. pgcertd also starts itself as a child process for
+/// work of its own.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let given: Vec<OsString> = arguments.into_iter().collect();
     match command::become_another(&given).or_else(|| caller::answer(&given)) {
@@ -312,9 +307,9 @@ fn answered(given: &[OsString]) -> Exit {
     }
 }
 
-/// Shows help, the version, or what was wrong with the arguments.
+/// Shows help, the version, or what is wrong with the arguments.
 fn misunderstood(error: clap::Error, given: &[OsString]) -> Exit {
-    // Help and version are no errors; their text belongs to standard output.
+    // Help and version are not errors; their text goes to standard output.
     let exit = if error.use_stderr() {
         Exit::Usage
     } else {
@@ -332,8 +327,7 @@ fn misunderstood(error: clap::Error, given: &[OsString]) -> Exit {
     }
 }
 
-/// The same error about arguments in which every character is seen as what it is: the error quotes them, and a
-/// script may have had them from anywhere.
+/// The same error with escaped arguments: it quotes them, and a script may have got them from anywhere.
 fn quoting_what_is_shown(error: clap::Error, given: &[OsString]) -> clap::Error {
     let (program, rest) = given.split_at(given.len().min(1));
     let rest = rest
@@ -344,18 +338,18 @@ fn quoting_what_is_shown(error: clap::Error, given: &[OsString]) -> clap::Error 
         return error;
     }
     understood(&shown).err().unwrap_or_else(|| {
-        let told = "an argument holds characters that a terminal obeys or hides";
-        command().error(clap::error::ErrorKind::InvalidValue, told)
+        let problem = "an argument contains characters that a terminal obeys or hides";
+        command().error(clap::error::ErrorKind::InvalidValue, problem)
     })
 }
 
-/// The error of a command that came to no result, as a document.
+/// Prints the error of a failed command as JSON.
 fn tell_error(error: &str) {
     let document = ErrorDocument {
         version: VERSION,
         error,
     };
-    // Where standard output is closed, the exit status still tells.
+    // If standard output is closed, the exit status still says so.
     drop(print_json(&document));
 }
 
@@ -394,7 +388,7 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
             Command::Upgraded(wanted) => upgraded::upgraded(&config, &wanted).await,
         }
     });
-    // A file system that does not answer may hold a thread for ever: it is not waited for.
+    // Don't wait: a file system that doesn't respond may block a thread forever.
     runtime.shutdown_background();
     exit
 }
@@ -403,7 +397,7 @@ fn load(file: &std::path::Path) -> Result<Config, Failure> {
     Ok(Config::load(file)?)
 }
 
-/// The instances of these names, all where there is none.
+/// The named instances, or all if none is named.
 fn named<'a>(
     config: &'a Config,
     names: &[String],
@@ -420,7 +414,7 @@ fn named<'a>(
         .map(|name| {
             config.instance(name).ok_or_else(|| {
                 Failure::usage(&format!(
-                    "there is no instance {name} in {}; it has: {}",
+                    "no instance {name} in {}; it has: {}",
                     config.file.display(),
                     known()
                 ))

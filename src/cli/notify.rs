@@ -1,4 +1,4 @@
-//! `pgcertd notify`: tells people.
+//! `pgcertd notify`: notifies people.
 
 use std::path::Path;
 use std::time::Instant;
@@ -17,25 +17,24 @@ use crate::report::view::VERSION;
 pub(super) const MANUAL: Manual = Manual {
     command: "notify",
     description: &[
-        "Follows what the daemon sees, and runs the `command` of `[notify]` when an instance or a certificate is not \
-         well, when that is over, and, if asked, when a new certificate is served. It tells as well that the daemon has \
-         stopped or hangs, and of a server that no instance covers. It is for hosts that nobody watches by metrics.",
-        "It stays in the foreground, and is made to be started by systemd, as pgcertd-notify.service, with a user of \
-         its own. It needs no right but to read the config and the daemon's `status.json`. Without a `command` it ends \
-         at once.",
-        "What changes together is told together, in one run of the command. What was told is remembered, so that a \
-         restart neither repeats nor loses it. An instance that has left the config is forgotten.",
-        "What comes and goes is told of soon and then seldom: a trouble that comes for the fourth time within an hour is \
-         told at once, and nothing is told of more than six times within an hour.",
+        "Follows what the daemon sees, and runs the `command` in `[notify]` when there is a problem with an instance or \
+         a certificate, when that is over, and, if you want, when a new certificate is served. It also reports a daemon \
+         that has stopped or hangs, and a server that no instance covers. It is for hosts without metrics monitoring.",
+        "It runs in the foreground, to be started by systemd as pgcertd-notify.service, under its own user. All it \
+         needs is to read the config and the daemon's `status.json`. Without a `command` it exits at once.",
+        "Changes that happen together are reported together, in one run of the command. What was reported is \
+         remembered, so a restart neither repeats nor loses it. An instance that is removed from the config is forgotten.",
+        "A problem that comes and goes is reported early and then rarely: when it comes for the fourth time within an \
+         hour, it is reported at once, and nothing is reported more than six times an hour.",
     ],
     exit: &[
         (
             Exit::Well,
-            "ended by SIGTERM or SIGINT, or there is no `command`; with `--test`, the command took it",
+            "stopped by SIGTERM or SIGINT, or there is no `command`; with `--test`, the command succeeded",
         ),
         (
             Exit::Problem,
-            "it cannot start, or a part of it ended; with `--test`, the command failed",
+            "it could not start, or a part of it ended; with `--test`, the command failed",
         ),
         (
             Exit::Usage,
@@ -50,7 +49,7 @@ pub(super) const MANUAL: Manual = Manual {
         ),
         (
             "systemctl enable --now pgcertd-notify",
-            "Tells from now on, and after every boot.",
+            "Start it now and at every boot.",
         ),
         (
             "journalctl -t pgcertd PGCERTD_EVENT=notification_failed",
@@ -62,59 +61,59 @@ pub(super) const MANUAL: Manual = Manual {
 fn chapters() -> Vec<Chapter> {
     let gets = Chapter::new(
         "The command",
-        "No shell reads it. In its environment is what a person reads:",
+        "It runs without a shell. Its environment has the text for people:",
     );
     let gets = VARIABLES
         .iter()
         .fold(gets, |chapter, (name, says)| chapter.term(*name, *says));
-    let json = Chapter::new("JSON", "On its standard input is one document:")
+    let json = Chapter::new("JSON", "Its standard input is one document:")
         .term("version", "1")
         .term("event, host, subject, text", "as in the environment")
-        .term("time", "when it was made")
-        .term("changes", "what is new, a list of items")
+        .term("time", "when it was written")
+        .term("changes", "what is new: a list of items")
         .term(
             "lasting",
-            "what is not well beside that, and was told before: a list of items",
+            "other problems, which were reported before and last: a list of items",
         );
     let item = Chapter::new("Items", "")
         .term("event", "`failure`, `recovery`, `deployed`, `lasting` or `test`")
         .term("about", "`instance`, `expiry`, `ca_expiry`, `crl_expiry`, `daemon` or `uncovered`")
         .term(
             "name, lineage",
-            "of the instance; without one, the data directory of the server that no instance covers",
+            "of the instance; for a server that no instance covers, `name` is its data directory",
         )
         .term(
             "state, old_state",
-            "now, and when it was last told: of an instance as in `status`; of an expiry `fine`, `warning`, \
-             `critical` or `expired`; of the daemon `running`, `stopped`, `stale` or `unreadable`; of a server \
+            "now, and when last reported: for an instance as in `status`; for an expiry `fine`, `warning`, \
+             `critical` or `expired`; for the daemon `running`, `stopped`, `stale` or `unreadable`; for a server \
              `uncovered` or `covered`",
         )
-        .term("since, times", "when the trouble was first seen, and how often within the last hour")
-        .term("problem, mend, command", "what is wrong, what mends it in words, and what to type; null where there is nothing to say, or `problem` says it")
+        .term("since, times", "when the problem was first seen, and how often it came within the last hour")
+        .term("problem, mend, command", "what is wrong, how to fix it in words, and the command to run; null if there is none, or if `problem` includes it")
         .term(
             "changed",
-            "what a deployment brought: of `certificate` and `ca` (the CAs of clients) those that are new. A new CRL alone \
-             is not told",
+            "what a deployment changed: `certificate`, `ca` (the CAs of clients), or both. A new CRL alone is not reported",
         )
         .term(
             "expiry, piece, place",
-            "how near to its end the nearest is, which that is, `certificate`, `ca` or `crl`, and where: `source`, \
-             `installed` or `served`",
+            "how close the next expiry is, of which piece (`certificate`, `ca` or `crl`), and where: `source`, `installed` \
+             or `served`",
         )
-        .term("source, installed, served, ca, crl", "the certificates and the files beside them, as in `status`");
+        .term("source, installed, served, ca, crl", "the certificates, CA files and CRL files, as in `status`");
     let delivery = format!(
-        "It is delivered when the command ends with status 0. Otherwise the exit status and the end of its standard \
-         error are logged, and it is tried again after {} s, then after twice as long each time, up to {} minutes; \
-         what is told then is what is so then. After `timeout` its process group gets SIGTERM, and {} s later \
-         SIGKILL. What it leaves running when it ends by itself is left alone, as a mail program that delivers in \
-         the background.",
+        "A notification is delivered when the command exits with status 0. Otherwise the exit status and the end of its \
+         standard error are logged, and pgcertd retries after {} s, then after twice as long each time, up to {} minutes; \
+         a retry reports the situation at that time. After `timeout` the command's process group gets SIGTERM, and \
+         SIGKILL {} s later. What it leaves running when it exits by itself is left alone, such as a mail program that \
+         delivers in the background.",
         notify::FIRST_PAUSE.as_secs(),
         notify::LONGEST_PAUSE.as_secs() / 60,
         command::GRACE.as_secs()
     );
     let daemon = format!(
-        "The daemon has stopped when its process is gone, or `status.json`, which goes with the service. It hangs when it \
-         has not written that file for {} times `resync`. Beside the events of the file, both are looked at every {} s.",
+        "The daemon counts as stopped if its process is gone, or `status.json`, which is removed with the service. It \
+         counts as hung if it hasn't written that file for {} times `resync`. Both are checked when the file changes, and \
+         every {} s.",
         scene::MISSED,
         follow::PAUSE.as_secs()
     );
@@ -128,26 +127,26 @@ fn chapters() -> Vec<Chapter> {
             .term(
                 "SIGTERM, SIGINT",
                 format!(
-                    "end; a command in hand has {} s, and is made again at the next start if it did not end",
+                    "stop; a running command gets {} s, and is run again at the next start if it didn't finish",
                     notify::FAREWELL.as_secs()
                 ),
             )
             .term(
                 "SIGHUP",
-                "read the config again; a wrong one is not taken, the old one stays in force",
+                "reload the config; if it is invalid, the old one stays in force",
             ),
     ]
 }
 
 #[derive(Debug, Args)]
 pub(super) struct NotifyArguments {
-    /// Run the command once with a notification that says it is a test, and tell how it went.
+    /// Run the command once with a test notification, and say how it went.
     #[arg(long)]
     test: bool,
 }
 
 impl NotifyArguments {
-    /// Whether it goes on until it is told to end.
+    /// Whether it runs until it is stopped.
     pub(super) fn stays(&self) -> bool {
         !self.test
     }
@@ -172,7 +171,6 @@ pub(super) async fn notify(
     }
 }
 
-/// How a trial went.
 #[derive(Serialize)]
 struct TrialMessage<'a> {
     version: u32,
@@ -188,7 +186,7 @@ async fn test(file: &Path, json: bool) -> Result<Exit, Failure> {
     let made = delivery(&config.notify, &notification).map_err(|e| Failure::problem(&e))?;
     let Some(delivery) = made else {
         return Err(Failure::usage(&format!(
-            "nobody is told: there is no command in [notify] of {}; write one, such as command = [\"/usr/lib/pgcertd/notify-mail\", \"root\"]",
+            "nobody is notified: [notify] in {} has no command; set one, such as command = [\"/usr/lib/pgcertd/notify-mail\", \"root\"]",
             config.file.display()
         )));
     };
@@ -223,14 +221,14 @@ impl TrialMessage<'_> {
         match &self.problem {
             None => out
                 .line(format_args!(
-                    "{program} took it, {:.1} s: {subject}",
+                    "{program} succeeded after {:.1} s: {subject}",
                     self.seconds
                 ))
-                .line("See that it arrives."),
+                .line("Check that it arrived."),
             Some(problem) => out.line(format_args!("not delivered: {problem}")),
         };
         if rustix::process::geteuid().is_root() {
-            out.line("The service is no root: runuser -u pgcertd-notify -- pgcertd notify --test");
+            out.line("As the service's user: runuser -u pgcertd-notify -- pgcertd notify --test");
         }
         out
     }

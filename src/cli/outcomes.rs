@@ -1,4 +1,4 @@
-//! What came of instances, as `sync` and `rollback` tell it: text, one document, or the journal.
+//! How `sync` and `rollback` report what they did: as text, JSON, or in the journal.
 
 use std::time::Instant;
 
@@ -13,14 +13,14 @@ use crate::problem::Problem;
 use crate::report::view::{InstanceView, VERSION};
 use crate::report::{Announcer, DeploymentReport, EventKind, log};
 
-/// Which events are said on standard error beside what is printed.
+/// Which events go to standard error, besides what is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Events {
-    /// All: it is the journal.
+    /// All: standard error is the journal.
     All,
-    /// Of what was done; the document tells the rest.
+    /// Those of deployments; the JSON has the rest.
     OfDeployments,
-    /// What is odd; the text tells the rest.
+    /// Oddities; the text has the rest.
     Remarks,
 }
 
@@ -82,7 +82,7 @@ impl Outcomes {
         self.text.hanging(line);
     }
 
-    /// What was done about `instance`; its events are said at once.
+    /// Adds what was done about `instance`, and emits its events.
     pub(super) fn add(&mut self, instance: &InstanceConfig, reconciled: &Reconciled) {
         let Reconciled { done, seen } = reconciled;
         let events = self.manner.events();
@@ -114,7 +114,7 @@ impl Outcomes {
         });
     }
 
-    /// Prints the document or the text, unless the journal has it already.
+    /// Prints JSON or text, unless the journal has it already.
     pub(super) fn print(&self) -> Result<(), Failure> {
         if self.manner.json {
             return print_json(&OutcomesJson {

@@ -1,8 +1,8 @@
-//! What a command prints: lines of text, with styles where a terminal is.
+//! What a command prints: lines of text, with styles if there is a terminal.
 //!
-//! A [`Page`] can only be filled with text in which nothing but our own styles and line ends commands a terminal:
-//! whatever is put into one is escaped ([`crate::text::shown`]), so that no command can forget to. It is the only thing
-//! that [`Page::print`] and [`Page::complain`], the two ways out, know how to write.
+//! Whatever is put into a [`Page`] is escaped ([`crate::text::shown`]), so that nothing but our own styles and line ends
+//! controls the terminal, and no command can forget it. A page is the only thing that [`Page::print`] and
+//! [`Page::complain`], the two ways out, can write.
 
 use std::fmt::{Display, Write as _};
 use std::io::{self, Write as _};
@@ -10,9 +10,9 @@ use std::io::{self, Write as _};
 use anstyle::Style;
 use jiff::Timestamp;
 
-use super::paint::{BAD, GOOD, ODD, WIDTH, bar, span, wrapped};
+use super::paint::{BAD, GOOD, ODD, WIDTH, bar, span};
 use crate::bundle::Expiry;
-use crate::text::{CommandLine, UNPASTEABLE, shown};
+use crate::text::{CommandLine, UNPASTEABLE, shown, wrapped};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Page(String);
@@ -25,14 +25,14 @@ impl Page {
         page
     }
 
-    /// A page of one text, broken to the width, with its further lines a little to the right of its first.
+    /// A page of one text, wrapped, with all but the first line indented.
     pub(crate) fn of_text(text: impl Display) -> Page {
         let mut page = Page::default();
         page.hanging(text);
         page
     }
 
-    /// Adds text to the line that is being written.
+    /// Adds text to the current line.
     pub(crate) fn put(&mut self, text: impl Display) -> &mut Page {
         self.0.push_str(&shown(&text.to_string()));
         self
@@ -45,14 +45,14 @@ impl Page {
         self
     }
 
-    /// The same for a line of somebody's file, in which a tab is a tab.
+    /// The same for a line of somebody's file, where tabs stay tabs.
     pub(crate) fn tabbed(&mut self, style: Style, text: &str) -> &mut Page {
         let parts: Vec<_> = text.split('\t').map(shown).collect();
         let _ = write!(self.0, "{style}{}{style:#}", parts.join("\t"));
         self
     }
 
-    /// Adds text with spaces behind it up to `width` columns, and two more.
+    /// Adds text, padded to `width` columns and two more.
     pub(crate) fn column(&mut self, style: Style, text: impl Display, width: usize) -> &mut Page {
         let text = text.to_string();
         let text = shown(&text);
@@ -66,7 +66,7 @@ impl Page {
         self
     }
 
-    /// Adds text, and ends the line.
+    /// Adds text and ends the line.
     pub(crate) fn line(&mut self, text: impl Display) -> &mut Page {
         self.put(text).end()
     }
@@ -76,13 +76,12 @@ impl Page {
         self
     }
 
-    /// Adds text with its further lines a little to the right of its first.
+    /// Adds wrapped text, with all but the first line indented.
     pub(crate) fn hanging(&mut self, text: impl Display) -> &mut Page {
         self.indented(Style::new(), 2, text)
     }
 
-    /// Adds text broken to the width, with its further lines so many columns to the right; as many count
-    /// as taken on the first.
+    /// Adds wrapped text, with all but the first line indented by `indent` columns; as many are already used on the first.
     pub(crate) fn indented(
         &mut self,
         style: Style,
@@ -99,7 +98,7 @@ impl Page {
         self
     }
 
-    /// `label  text`, with the text's further lines below its first; a label has up to four letters.
+    /// `label  text`, wrapped in its own column; a label has up to four letters.
     pub(crate) fn labelled(&mut self, label: &str, text: impl Display) -> &mut Page {
         self.marked(Style::new(), label, text)
     }
@@ -111,20 +110,20 @@ impl Page {
             .indented(Style::new(), 8, text)
     }
 
-    /// What mends something: `text`, and below it the command, whole on a line of its own, so that it can be pasted.
-    /// Nothing where there is neither.
+    /// A fix: `text`, and below it the command, whole on its own line, so that it can be pasted. Nothing if there is
+    /// neither.
     pub(crate) fn mended(&mut self, text: &str, command: Option<&CommandLine>) -> &mut Page {
         match (text, command) {
             ("", None) => self,
-            (text, None) => self.labelled("mend", text),
-            ("", Some(command)) => self.line(format_args!("  mend  {command}")),
+            (text, None) => self.labelled("fix", text),
+            ("", Some(command)) => self.line(format_args!("  fix   {command}")),
             (text, Some(command)) => self
-                .labelled("mend", format_args!("{text}:"))
+                .labelled("fix", format_args!("{text}:"))
                 .line(format_args!("        {command}")),
         }
     }
 
-    /// A command to be pasted, whole behind its label; or why there is none.
+    /// A command to paste, whole after its label; or why there is none.
     pub(crate) fn pasteable(&mut self, label: &str, command: Option<&CommandLine>) -> &mut Page {
         match command {
             Some(command) => self.put("  ").column(Style::new(), label, 4).line(command),
@@ -132,7 +131,7 @@ impl Page {
         }
     }
 
-    /// What is left of a lifetime as a span and a bar, 16 columns, in the colour of its urgency.
+    /// The rest of a lifetime as a time and a bar, 16 columns, in the colour of its urgency.
     pub(crate) fn days_and_bar(
         &mut self,
         begin: Timestamp,
@@ -155,10 +154,10 @@ impl Page {
             .styled(style, bar(begin, end, now))
     }
 
-    /// Writes it to standard output; styles go where a terminal is, and never with `NO_COLOR`.
+    /// Writes it to standard output, with styles if that is a terminal and `NO_COLOR` isn't set.
     ///
     /// # Errors
-    /// Standard output cannot be written. That its reader stopped early (`pgcertd status | head`) is no error.
+    /// Standard output cannot be written. A reader that stops early (`pgcertd status | head`) is not an error.
     pub(crate) fn print(&self) -> io::Result<()> {
         let mut out = anstream::stdout().lock();
         match out.write_all(self.0.as_bytes()).and_then(|()| out.flush()) {
@@ -167,7 +166,7 @@ impl Page {
         }
     }
 
-    /// Writes it to standard error. Where that is closed, the exit status still tells.
+    /// Writes it to standard error. If that is closed, the exit status still says so.
     pub(crate) fn complain(&self) {
         let mut out = anstream::stderr().lock();
         drop(out.write_all(self.0.as_bytes()).and_then(|()| out.flush()));
@@ -183,7 +182,7 @@ impl Page {
 mod tests {
     use super::*;
 
-    const HOSTILE: &str = "a\x1b]52;c;AA\x07\n  mend  rm -rf /\u{202e}\u{9b}2J\t";
+    const HOSTILE: &str = "a\x1b]52;c;AA\x07\n  fix   rm -rf /\u{202e}\u{9b}2J\t";
 
     #[test]
     fn whatever_is_put_into_a_page_ends_no_line_and_commands_nothing() {
@@ -202,7 +201,7 @@ mod tests {
         assert_eq!(controls.count(), styles, "{text:?}");
         assert!(text.lines().all(|line| !line.contains("\x1b]")));
         assert!(
-            !text.lines().any(|line| line.starts_with("  mend  rm")),
+            !text.lines().any(|line| line.starts_with("  fix   rm")),
             "{text:?}"
         );
         assert!(!text.contains(['\u{202e}', '\u{9b}', '\t']), "{text:?}");

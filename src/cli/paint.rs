@@ -44,25 +44,6 @@ pub(super) fn bar(begin: Timestamp, end: Timestamp, now: Timestamp) -> String {
     "█".repeat(blocks) + &"░".repeat(10 - blocks)
 }
 
-/// `text` broken at spaces into lines of at most `width` characters; words that are longer
-/// stay whole, since they are paths that someone will paste.
-pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
-        let last = lines.len() - 1;
-        let used = lines[last].chars().count();
-        if used > 0 && used + 1 + word.chars().count() > width {
-            lines.push(word.to_owned());
-        } else {
-            if used > 0 {
-                lines[last].push(' ');
-            }
-            lines[last].push_str(word);
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
@@ -87,14 +68,5 @@ mod tests {
         assert_eq!(span(SignedDuration::from_hours(-50)), "-2 d");
         assert_eq!(span(SignedDuration::from_hours(24 * 999)), "999 d");
         assert_eq!(span(SignedDuration::from_hours(24 * 3649)), "9 y");
-    }
-
-    #[test]
-    fn a_long_path_is_never_broken() {
-        let path = "/".repeat(90);
-        assert_eq!(
-            wrapped(&format!("set {path} now"), 20),
-            ["set", &path, "now"]
-        );
     }
 }

@@ -1,8 +1,8 @@
-//! `pgcertd removal`: what PostgreSQL goes on serving once pgcertd is gone.
+//! `pgcertd removal`: what PostgreSQL keeps serving once pgcertd is gone.
 //!
-//! The packages run it before they take the program away; `--help` does not list it. What it finds
-//! is told and never an error: a removal must not fail for it. It changes nothing but, with
-//! `--remember`, the list of servers that a later purge looks through.
+//! The packages run it before they remove the program; it is hidden from `--help`. Whatever it finds is not an error, because
+//! a removal must not fail for it. It changes nothing except, with `--remember`, the list of servers that a later purge
+//! checks.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use crate::server::files::Installed;
 use crate::server::{Instance, InstanceSnapshot, Server};
 use crate::trust::{Needed, Roots};
 
-/// How long one instance may take to answer: a removal does not wait for a dead file system.
+/// How long one instance may take: a removal doesn't wait for a dead file system.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The list in the state directory; no instance can have its name.
@@ -34,7 +34,7 @@ const SERVERS: &str = ".servers";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct RemovalArguments {
-    /// Leave a list of the servers in the state directory, for a purge.
+    /// Leave a list of the servers in the state directory for a purge.
     #[arg(long)]
     remember: bool,
 }
@@ -44,7 +44,7 @@ pub(super) struct RemovalArguments {
 struct Left {
     name: String,
     file: PathBuf,
-    /// When the certificate in it expires; none where that is not known.
+    /// When the certificate in it expires, if that is known.
     not_after: Option<Timestamp>,
     /// One sentence without its subject, the instance.
     seen: String,
@@ -74,7 +74,7 @@ pub(super) async fn removal(
         && let Err(error) = remember(&config.state_directory, &instances)
     {
         Page::of_line(format_args!(
-            "pgcertd: {}: cannot be written: {error}; a purge looks for servers in the usual places alone",
+            "pgcertd: {}: cannot be written: {error}; a purge will only look for servers in the usual places",
             config.state_directory.join(SERVERS).display()
         ))
         .complain();
@@ -94,16 +94,20 @@ pub(super) async fn removal(
     Ok(Exit::Well)
 }
 
-/// Looks at all instances at once; one that does not answer is told as such.
+/// Looks at all instances at once.
 async fn all(config: &Config) -> Result<Vec<Left>, Failure> {
     let prober = prober()?;
     let mut looks = JoinSet::new();
-    for (index, it) in config.instances.iter().enumerate() {
-        let (it, mut instance) = (it.clone(), Instance::new(config, it, prober.clone()));
+    for (index, configured) in config.instances.iter().enumerate() {
+        let mut instance = Instance::new(config, configured, prober.clone());
+        let configured = configured.clone();
         looks.spawn(async move {
             let looked = tokio::time::timeout(PATIENCE, left(&mut instance)).await;
-            let silent = || cannot_tell(&it, &format!("no answer in {} s", PATIENCE.as_secs()));
-            (index, looked.unwrap_or_else(|_| silent()))
+            let silent = format!("no answer in {} s", PATIENCE.as_secs());
+            (
+                index,
+                looked.unwrap_or_else(|_| cannot_tell(&configured, &silent)),
+            )
         });
     }
     let mut found = Vec::new();
@@ -133,7 +137,7 @@ async fn left(instance: &mut Instance) -> Left {
     }
 }
 
-/// When the first certificate of those that clients need ends.
+/// When the first certificate that clients need expires.
 fn end(bundle: &Bundle) -> Timestamp {
     let now = Timestamp::now();
     let depends = Needed::depends_on_roots(bundle.leaf(), bundle.intermediates(), now);
@@ -146,13 +150,13 @@ fn end(bundle: &Bundle) -> Timestamp {
     needed.first_end().not_after()
 }
 
-/// What is so of a server whose files could be looked at.
+/// The situation of a server whose files could be read.
 async fn standing(instance: &mut Instance, sight: &InstanceSnapshot) -> String {
     let config = instance.config.clone();
     let file = config.cert_file.display();
     let until = match &sight.look.installed {
         Installed::Absent => {
-            return format!("has no certificate of pgcertd: {file} does not exist");
+            return format!("has no certificate from pgcertd: {file} does not exist");
         }
         Installed::Unusable(why) => return format!("cannot load {file}: {why}"),
         Installed::Usable(bundle) => until(end(bundle), Timestamp::now()),
@@ -160,15 +164,15 @@ async fn standing(instance: &mut Instance, sight: &InstanceSnapshot) -> String {
     let process = match &sight.server {
         Server::Up(process) => process,
         Server::Down(absence) if absence.may_run() => {
-            return format!("may run, and may serve {file} {until}: {absence}");
+            return format!("may be running, and may serve {file} {until}: {absence}");
         }
         Server::Down(_) => {
-            return format!("is down, and serves {file} {until} if its configuration names that");
+            return format!("is down, and will serve {file} {until} if its configuration names it");
         }
     };
     match instance.tls_settings(process, sight).await {
         Ok(settings) => match settings.not_used(&config.cert_file, &config.key_file) {
-            Ok(None) => format!("goes on serving {file} {until}"),
+            Ok(None) => format!("keeps serving {file} {until}"),
             Ok(Some(not_used)) => format!("does not serve {file}: {}", not_used.why),
             Err(cannot) => format!("may serve {file} {until}: {cannot}"),
         },
@@ -190,8 +194,7 @@ fn cannot_tell(config: &config::InstanceConfig, why: &str) -> Left {
         name: config.name.clone(),
         not_after: None,
         seen: format!(
-            "cannot be looked at: {why}; the date is in what \
-             `openssl x509 -noout -enddate -in {}` prints",
+            "cannot be checked: {why}; `openssl x509 -noout -enddate -in {}` prints when its certificate expires",
             file.display()
         ),
         file,
@@ -199,19 +202,19 @@ fn cannot_tell(config: &config::InstanceConfig, why: &str) -> Left {
     }
 }
 
-/// Where a server's configuration lies: by what it is known, and what its arguments name.
+/// Where a server's configuration is: its home, and the files that its arguments name.
 fn configured_in(home: PathBuf, server: &Server) -> Vec<PathBuf> {
     let arguments = server
         .postmaster()
         .map(|postmaster| postmaster.arguments.as_slice());
-    let named = arguments.unwrap_or_default().iter().filter_map(|name| {
-        let (_, file) = name.to_str()?.split_once("config_file=")?;
+    let named = arguments.unwrap_or_default().iter().filter_map(|argument| {
+        let (_, file) = argument.to_str()?.split_once("config_file=")?;
         Path::new(file).is_absolute().then(|| PathBuf::from(file))
     });
     [home].into_iter().chain(named).collect()
 }
 
-/// Writes the list. The directory may be another user's, so that nothing there is followed.
+/// Writes the list. The directory may belong to another user, so no link in it is followed.
 fn remember(state: &Path, instances: &[Left]) -> std::io::Result<()> {
     let directory = match open_directory(state, Links::Refused) {
         // Nothing was ever installed there.
@@ -222,7 +225,7 @@ fn remember(state: &Path, instances: &[Left]) -> std::io::Result<()> {
     Ok(slot.replace(&listed(instances), 0o600, None)?)
 }
 
-/// A path a line; one that holds a newline cannot be told so.
+/// One path per line; one that contains a newline is left out.
 fn listed(instances: &[Left]) -> Vec<u8> {
     instances
         .iter()
@@ -235,25 +238,25 @@ fn listed(instances: &[Left]) -> Vec<u8> {
 
 fn drawn(instances: &[Left]) -> Page {
     if instances.is_empty() {
-        return Page::of_line("pgcertd goes; its config names no server.");
+        return Page::of_line("pgcertd is being removed; its config names no server.");
     }
-    let mut out = Page::of_line("pgcertd goes: from now on nothing renews these certificates.");
+    let mut out = Page::of_line("pgcertd is being removed; nothing renews these certificates now.");
     for left in instances {
         let line = format!("{} {}", left.name, left.seen);
         out.put("  ").indented(Style::new(), 4, line);
     }
     out.hanging(
-        "Leave the files where they are until ssl_cert_file and ssl_key_file name others and \
-         PostgreSQL has loaded those: without a file that its configuration names, it does not start.",
+        "Leave the files where they are until ssl_cert_file and ssl_key_file name others and PostgreSQL has loaded \
+         those: it doesn't start if a file that its configuration names is missing.",
     );
     out
 }
 
 fn unknown(error: &ConfigError) -> Page {
     Page::of_text(format_args!(
-        "pgcertd goes: from now on nothing renews its certificates. Which servers use them cannot \
-         be told, since the config is wrong: {}. Look at each {}/*/server.pem with `openssl x509 \
-         -noout -enddate -in FILE`, and leave those that a PostgreSQL configuration names.",
+        "pgcertd is being removed; nothing renews its certificates now. Which servers use them is unknown, because the \
+         config is wrong: {}. Check each {}/*/server.pem with `openssl x509 -noout -enddate -in FILE`, and keep those \
+         that a PostgreSQL configuration names.",
         error.one_line(),
         config::DEFAULT_STATE_DIRECTORY
     ))

@@ -13,18 +13,18 @@ use crate::server::Instance;
 pub(super) const MANUAL: Manual = Manual {
     command: "rollback",
     description: &[
-        "Puts the previous bundle back: the one that the last deployment replaced, which was served. It is installed, \
-         loaded and verified like any other, and no session ends. Where Postgres refuses it, what was there before \
-         comes back.",
+        "Goes back to the previous bundle: the one that was served before the last deployment. It is installed, \
+         reloaded and verified like any other, and no session ends. If Postgres rejects it, pgcertd restores the \
+         files that were there.",
         "What the lineage holds now is held back: neither the daemon nor `sync` deploys it, and `status` says `held`. \
-         That ends when the lineage changes, by the next renewal for one, or with `pgcertd sync --force INSTANCE`.",
-        "One bundle is kept, so one step back is possible, and none after a renewal that Postgres refused: what is \
-         kept is served then. The bundle that is rolled back from is not kept, since the lineage has it. A second \
-         `rollback` stays where the first led: it has the files loaded again, and looks again.",
-        "A previous bundle that has expired, or does not cover `server_names`, is refused; so is an instance whose \
-         `mode` is not `manage`.",
-        "It may be run by root, then with the rights of the data directory's owner, or by that owner. The daemon may \
-         run at the same time.",
+         That ends when the lineage changes, such as at the next renewal, or with `pgcertd sync --force INSTANCE`.",
+        "Only one previous bundle is kept, so you can go back one step. After a renewal that Postgres rejected you \
+         can't, because the kept bundle is the one being served. The bundle you roll back from isn't kept, since the \
+         lineage has it. A second `rollback` stays on the same bundle: it reloads the files and verifies again.",
+        "A previous bundle that has expired or doesn't cover `server_names` is refused; so is an instance whose \
+         `mode` isn't `manage`.",
+        "Run it as the owner of the data directory, or as root, which then uses that owner's rights. The daemon can be \
+         running.",
     ],
     exit: &[
         (
@@ -33,20 +33,23 @@ pub(super) const MANUAL: Manual = Manual {
         ),
         (
             Exit::Problem,
-            "they do not, or it was not seen; the output says why",
+            "they don't, or that could not be verified; the output says why",
         ),
         (
             Exit::Usage,
-            "wrong usage or config, such as an instance that the config does not have",
+            "wrong usage or config, such as an unknown instance",
         ),
     ],
     chapters: outcomes,
     examples: &[
         (
             "pgcertd rollback --dry-run 16-main",
-            "Is there a previous bundle, and may it go in?",
+            "Is there a previous bundle, and can it be installed?",
         ),
-        ("pgcertd rollback 16-main", "Back to the one before."),
+        (
+            "pgcertd rollback 16-main",
+            "Go back to the previous bundle.",
+        ),
         (
             "pgcertd sync --force 16-main",
             "Forward again, to what the lineage holds.",
@@ -62,30 +65,30 @@ fn outcomes() -> Vec<Chapter> {
         )
         .term(
             SyncOutcome::Installed.as_str(),
-            "it is installed, and the server is down or does not use the files",
+            "it is installed, but the server is down or doesn't use the files",
         )
         .term(
             SyncOutcome::Unverified.as_str(),
-            "it is installed, and what is served cannot be seen",
+            "it is installed, but what is served can't be seen",
         )
         .term(
             SyncOutcome::WouldDeploy.as_str(),
-            "without `--dry-run` it would be installed",
+            "it would be installed without `--dry-run`",
         )
         .term(
             SyncOutcome::Refused.as_str(),
-            "there is none, or it may not go in; nothing is changed",
+            "there is none, or it can't be used; nothing was changed",
         )
         .term(
             SyncOutcome::RolledBack.as_str(),
-            "the server refused it; what was there before is back",
+            "the server rejected it; the files that were there are back",
         )
         .term(
             SyncOutcome::Failed.as_str(),
             "a step failed; `problem` says which",
         );
     let lock = format!(
-        "`rollback`, `sync` and the daemon wait for each other at an instance, for {} s at most; then it has failed.",
+        "`rollback`, `sync` and the daemon take turns at an instance. A command waits up to {} s, then it fails.",
         LOCK_PATIENCE.as_secs()
     );
     vec![outcomes, Chapter::new("Locking", lock)]
@@ -96,7 +99,7 @@ pub(super) struct RollbackArguments {
     /// The instance.
     #[arg(value_name = "INSTANCE")]
     instance: String,
-    /// Say what would be done, and do nothing.
+    /// Only say what would be done.
     #[arg(long)]
     dry_run: bool,
 }

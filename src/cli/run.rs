@@ -9,19 +9,19 @@ use crate::daemon::{self, DaemonError};
 pub(super) const MANUAL: Manual = Manual {
     command: "run",
     description: &[
-        "Keeps every instance of the config serving what its lineage holds. It stays in the foreground, and is made \
-         to be started by systemd. Each instance is worked on alone: one that is down, broken or slow delays no \
-         other.",
-        "At start the files come first, with no server asked: what cannot load, has expired or is missing is \
-         replaced, so that Postgres, which is ordered after it, starts. A sound pair waits until its server runs.",
-        "What it sees is in `status.json` in the runtime directory, for those who may not look themselves. \
-         What it measures, `[metrics]` of pgcertd.toml(5) gives to Prometheus.",
+        "Keeps every instance in the config serving what its lineage holds. It runs in the foreground, to be started by \
+         systemd. Instances are independent: one that is down, broken or slow doesn't delay the others.",
+        "At startup it looks at the files first, without asking any server: whatever can't load, has expired or is \
+         missing is replaced, so that Postgres, which is ordered after it, starts. If the installed files are sound, a \
+         newer certificate waits until the server is up.",
+        "It writes what it sees to `status.json` in the runtime directory, for users who aren't allowed to look for \
+         themselves. For Prometheus, see `[metrics]` in pgcertd.toml(5).",
     ],
     exit: &[
-        (Exit::Well, "ended by SIGTERM or SIGINT"),
+        (Exit::Well, "stopped by SIGTERM or SIGINT"),
         (
             Exit::Problem,
-            "it cannot start, or a part of it ended unexpectedly",
+            "it could not start, or a part of it ended unexpectedly",
         ),
         (Exit::Usage, "wrong usage or config"),
     ],
@@ -29,27 +29,27 @@ pub(super) const MANUAL: Manual = Manual {
     examples: &[
         (
             "systemctl enable --now pgcertd",
-            "Starts it now and at every boot.",
+            "Start it now and at every boot.",
         ),
         (
             "systemctl reload pgcertd",
-            "Takes a new config, if it is right.",
+            "Load a new config, if it is valid.",
         ),
         (
             "PGCERTD_LOG=debug pgcertd run --config ./pgcertd.toml",
-            "In the foreground, with more to read.",
+            "In the foreground, with more output.",
         ),
     ],
 };
 
 fn signals() -> Vec<Chapter> {
     let stops = format!(
-        "end; deployments in hand are finished first, which takes {} s at most",
+        "stop, after finishing the deployments under way, for at most {} s",
         daemon::FAREWELL.as_secs()
     );
     let ready = format!(
-        "ready, when the files have been looked at, or after {} s; then how many instances are in which state, \
-         and which certificate expires next",
+        "ready once the files have been checked, or after {} s; after that, how many instances are in which state, and \
+         which certificate expires next",
         daemon::READY_WITHIN.as_secs()
     );
     vec![
@@ -57,13 +57,13 @@ fn signals() -> Vec<Chapter> {
             .term("SIGTERM, SIGINT", stops)
             .term(
                 "SIGHUP",
-                "read the config again; a wrong one is not taken, the old one stays in force, and the log says why",
+                "reload the config; if it is invalid, the old one stays in force, and the log says why",
             ),
-        Chapter::new("Systemd", "Where the service manager asks for it, it is told:")
+        Chapter::new("Systemd", "Sent to the service manager if it asks for it:")
             .term("READY, STATUS", ready)
-            .term("RELOADING", "around SIGHUP")
-            .term("STOPPING", "from SIGTERM on")
-            .term("WATCHDOG", "by the event loop itself, so that a stuck one is restarted"),
+            .term("RELOADING", "during a SIGHUP")
+            .term("STOPPING", "after SIGTERM")
+            .term("WATCHDOG", "by the event loop itself, so that a hung one is restarted"),
     ]
 }
 

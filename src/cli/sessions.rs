@@ -1,7 +1,7 @@
-//! `pgcertd sessions`: who is connected, how it is encrypted, and under which certificate.
+//! `pgcertd sessions`: who is connected, how it is encrypted, and with which certificate.
 //!
-//! The answer comes from the server itself over its Unix socket; which sessions are older than
-//! the certificate, from the time of the installed file.
+//! The server itself is asked, over its Unix socket. Which sessions are older than the certificate follows from the time of
+//! the installed file.
 
 use std::net::IpAddr;
 
@@ -24,31 +24,30 @@ use crate::text::shown;
 pub(super) const MANUAL: Manual = Manual {
     command: "sessions",
     description: &[
-        "Asks each server who is connected: process, age, user, database and address of each session, and below it \
-         TLS version, cipher and the client's own name. Standbys and backups are among them, background processes \
-         are not. A line with `!` came over TCP, and nothing encrypts it.",
-        "A session runs to its end under the certificate of its beginning. One that began before the last deployment \
-         is named as such: it ends, and its client comes again under the new certificate, when the client likes. When \
-         that deployment was, the installed file tells, where the server shows what it holds; a `sync --force` of the \
-         same certificate counts as one.",
-        "It logs in over the server's Unix socket, without a password: as root it becomes the data directory's owner \
-         for that, and any other user comes as it is. The role is the one named as that user, else postgres; \
-         pg_hba.conf must let it in (`local all postgres peer`). It must be a superuser, or have been granted \
-         pg_read_all_stats.",
+        "Asks each server who is connected: process, age, user, database and address of each session, and below that \
+         its TLS version, cipher and the client's own name. Standbys and backups are included, background processes \
+         are not. A line with `!` is a TCP session without encryption.",
+        "A session keeps the certificate that it began with until it ends. One that began before the last deployment is \
+         marked as such; its client gets the new certificate when it reconnects. The time of that deployment is that of \
+         the installed file, if the server serves what is in it; a `sync --force` of the same certificate counts as a \
+         deployment.",
+        "It logs in over the server's Unix socket, without a password: root becomes the data directory's owner for that, \
+         any other user stays itself. The role is the one with that user's name, or else postgres; pg_hba.conf must let \
+         it in (`local all postgres peer`). It must be a superuser, or have been granted pg_read_all_stats.",
     ],
     exit: &[
         (
             Exit::Well,
-            "every server that runs was asked, and with `--plaintext` no session was found; one that is not running \
+            "every running server was asked, and with `--plaintext` there is no such session; a server that is down \
              has no sessions",
         ),
         (
             Exit::Problem,
-            "a server could not be asked, or with `--plaintext` there is a session",
+            "a server could not be asked, or with `--plaintext` there is such a session",
         ),
         (
             Exit::Usage,
-            "wrong usage or config, such as an instance that the config does not have",
+            "wrong usage or config, such as an unknown instance",
         ),
     ],
     chapters: document,
@@ -65,38 +64,38 @@ fn document() -> Vec<Chapter> {
     vec![
         Chapter::new(
             "Sessions in JSON",
-            "Of each session, with `--json`; what does not apply is null:",
+            "For each session, with `--json`; what doesn't apply is null:",
         )
-        .term("pid", "the number of its process, as the server counts")
+        .term("pid", "the number of its process, as the server sees it")
         .term(
             "user, database, application",
             "as the server has them; physical replication has no database",
         )
         .term("replication", "whether it sends WAL to a standby or a backup")
-        .term("local", "whether it comes over a Unix socket")
-        .term("address, port", "of the client, over TCP")
-        .term("encrypted", "whether TLS or GSSAPI hides it")
+        .term("local", "whether it uses a Unix socket")
+        .term("address, port", "of the client, for TCP")
+        .term("encrypted", "whether it is encrypted, with TLS or GSSAPI")
         .term("protocol, cipher", "`TLSv1.3` and the like, or `GSSAPI`")
         .term("since", "when it began")
         .term(
             "before_deployment",
-            "of TLS: whether it began before `deployed`, which is the instance's; null where `deployed_unknown` says why",
+            "for TLS: whether it began before the instance's `deployed`; null if `deployed_unknown` says why that is not known",
         ),
     ]
 }
 
 #[derive(Debug, Args)]
 pub(super) struct SessionsArguments {
-    /// The instances; all where none is named.
+    /// The instances; all if none is named.
     #[arg(value_name = "INSTANCE")]
     instances: Vec<String>,
-    /// Only sessions over TCP that are not encrypted, loopback too; status 1 if there are any.
+    /// Only unencrypted sessions over TCP, including loopback; exit status 1 if there are any.
     #[arg(long)]
     plaintext: bool,
     /// Only sessions from other hosts: none over a Unix socket or loopback.
     #[arg(long)]
     remote: bool,
-    /// Log in as this role; without it as the server's operating-system user, else postgres.
+    /// Log in as this role, instead of the one named like the server's operating-system user or postgres.
     #[arg(long, value_name = "ROLE")]
     user: Option<String>,
 }
@@ -133,7 +132,7 @@ struct SessionRow {
     database: Option<String>,
     application: String,
     replication: bool,
-    /// Whether it comes over a Unix socket; it then has no address.
+    /// Whether it uses a Unix socket; it then has no address.
     local: bool,
     address: Option<IpAddr>,
     port: Option<u16>,
@@ -141,7 +140,7 @@ struct SessionRow {
     protocol: Option<String>,
     cipher: Option<String>,
     since: Timestamp,
-    /// Of TLS alone: whether it began before the last deployment, where that is known.
+    /// For TLS only: whether it began before the last deployment, if that is known.
     before_deployment: Option<bool>,
 }
 
@@ -219,7 +218,7 @@ pub(super) async fn sessions(
     })
 }
 
-/// The instances whose sessions are wanted: those of Postgres, which alone tells of them over SQL.
+/// The instances whose sessions are wanted: only those of Postgres, which lists its sessions in SQL.
 fn asked_for<'a>(
     config: &'a Config,
     wanted: &SessionsArguments,
@@ -231,7 +230,7 @@ fn asked_for<'a>(
         wanted.instances.is_empty(),
     ) {
         return Err(Failure::usage(&format!(
-            "{} is a {}, and sessions are told of PostgreSQL servers alone; name the instance of the server behind it",
+            "{} is a {}, and only PostgreSQL servers list their sessions; name the instance of the server behind it",
             other.name,
             other.kind().name()
         )));
@@ -240,7 +239,7 @@ fn asked_for<'a>(
     Ok(chosen)
 }
 
-/// What came of asking one instance.
+/// The result of asking one instance.
 enum SessionsAnswer {
     Down(Absence),
     Failed(String),
@@ -264,16 +263,19 @@ impl SessionsAnswer {
                 return SessionsAnswer::Failed(denied(reason));
             }
             (Server::Down(Absence::NotKnown(cannot)), _) => {
-                let why = format!("whether the server runs is not known: {}", cannot.problem());
+                let why = format!(
+                    "can't tell whether the server is running: {}",
+                    cannot.problem()
+                );
                 return SessionsAnswer::Failed(why);
             }
             (Server::Down(absence), _) => return SessionsAnswer::Down(absence.clone()),
             (Server::Up(_), Some(postmaster)) => postmaster,
             (Server::Up(_), None) => {
-                return SessionsAnswer::Failed("it is no PostgreSQL server".into());
+                return SessionsAnswer::Failed("it is not a PostgreSQL server".into());
             }
         };
-        // First the sessions: what began after a deployment that happens now is not older than it.
+        // Sessions first: a deployment that happens meanwhile must not make newer sessions look older than it.
         let targets = &sight.targets;
         let asked = async {
             let sql = Sql::login(postmaster, &targets.data, targets.server, role).await?;
@@ -321,9 +323,8 @@ impl SessionsAnswer {
     }
 }
 
-/// What one is told who may not look.
 fn denied(why: &str) -> String {
-    format!("this user may not look: {why}; ask as root or as the server's user")
+    format!("no permission to look: {why}; run it as root or as the server's user")
 }
 
 fn drawn(document: &SessionsJson, wanted: &SessionsArguments, now: Timestamp) -> Page {
@@ -335,7 +336,7 @@ fn drawn(document: &SessionsJson, wanted: &SessionsArguments, now: Timestamp) ->
         out.add(section(view, wanted, now));
     }
     if document.instances.is_empty() {
-        out.line("no instance is configured; see the model config");
+        out.line("no instance is configured; see the example config");
     }
     out
 }
@@ -350,7 +351,7 @@ fn section(view: &SessionsView, wanted: &SessionsArguments, now: Timestamp) -> P
     out.hanging(format_args!("{}: {}", view.name, summary(view, wanted)));
     out.add(table(&view.sessions, now));
     if let Some(why) = view.deployed_unknown.as_ref().filter(|_| view.running) {
-        let note = format!("which sessions began before the last deployment is not known: {why}");
+        let note = format!("can't tell which sessions began before the last deployment: {why}");
         out.labelled("note", note);
     }
     out
@@ -391,12 +392,12 @@ fn summary(view: &SessionsView, wanted: &SessionsArguments) -> String {
     text
 }
 
-/// Whether it deserves a mark: it came over TCP, and nothing hides it.
+/// Whether it deserves a mark: it uses TCP without encryption.
 fn is_bare(row: &SessionRow) -> bool {
     !row.local && !row.encrypted
 }
 
-/// Two lines a session: who it is, and below it how it is encrypted.
+/// Two lines per session: who it is, and below that how it is encrypted.
 fn table(rows: &[SessionRow], now: Timestamp) -> Page {
     if rows.is_empty() {
         return Page::default();
@@ -415,7 +416,7 @@ fn table(rows: &[SessionRow], now: Timestamp) -> Page {
         let texts = rows.iter().map(|row| texts(row).chars().count());
         texts.max().unwrap_or(0).max(title.len())
     };
-    // What mark, number, span and address leave is for the two names.
+    // The two names share what mark, number, age and address leave.
     let clients = widest("CLIENT", &client);
     let room = WIDTH.saturating_sub(2 + 7 + 2 + 5 + 2 + 2 + 2 + clients) / 2;
     let users = widest("USER", &user).min(room.max(8));

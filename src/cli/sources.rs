@@ -1,4 +1,4 @@
-//! Reads the lineages that a command needs, each once, all at the same time.
+//! Reads the lineages that a command needs, each once and all in parallel.
 
 use std::collections::HashMap;
 

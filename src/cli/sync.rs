@@ -22,32 +22,32 @@ use crate::server::Instance;
 pub(super) const MANUAL: Manual = Manual {
     command: "sync",
     description: &[
-        "Compares each instance with its lineage, and does what makes them equal: install, reload, verify, and roll \
-         back what Postgres refuses. What is equal already is neither written nor reloaded.",
-        "What the lineage holds is read once nobody else works on the instance: a `sync` that had to wait deploys \
-         nothing older than what was deployed meanwhile.",
-        "While the server is down it installs what the lineage holds, unless the server rejected it before or it is \
-         held. Nobody has seen it served then: if the server does not start on it, the next `sync` puts back what was \
-         installed before.",
-        "A deploy hook runs it with `--lineage`, which says that the writer is done: what the files hold by then is \
-         installed or refused at once. Without that option a lineage that may be half written waits, and the exit status \
-         is 1, since nobody follows up unless the daemon runs.",
-        "It may be run by root, then with the rights of each data directory's owner, or by that owner. The daemon may \
-         run at the same time.",
+        "Compares each instance with its lineage, and brings it up to date: install, reload, verify, and roll back if \
+         Postgres rejects it. An instance that is up to date is neither written nor reloaded.",
+        "The lineage is read once nobody else is working on the instance: a `sync` that had to wait never deploys \
+         anything older than what was deployed meanwhile.",
+        "If the server is down, it installs what the lineage holds, unless the server rejected that before or it is \
+         held. Nobody has seen it served in that case: if the server doesn't start with it, the next `sync` restores \
+         the previous files.",
+        "A deploy hook runs it with `--lineage`, which says that the renewal is complete: what the files hold is \
+         installed or refused at once. Without that option a lineage that may be half written is left to wait, and the \
+         exit status is 1, since nobody follows up unless the daemon is running.",
+        "Run it as the owner of the data directories, or as root, which then uses each owner's rights. The daemon can be \
+         running.",
     ],
     exit: &[
         (
             Exit::Well,
-            "every instance has what its lineage holds, `in_sync` or `not_running`, or a `delay` holds that, which \
-             the output says",
+            "every instance has what its lineage holds (`in_sync` or `not_running`), or a `delay` is holding it back, \
+             which the output says",
         ),
         (
             Exit::Problem,
-            "some instance has not; the output says which, and why",
+            "some instance doesn't; the output says which, and why",
         ),
         (
             Exit::Usage,
-            "wrong usage or config, such as an instance that the config does not have",
+            "wrong usage or config, such as an unknown instance",
         ),
     ],
     chapters: outcomes,
@@ -55,11 +55,11 @@ pub(super) const MANUAL: Manual = Manual {
         ("pgcertd sync --dry-run", "What would be done?"),
         (
             "pgcertd sync --force 16-main",
-            "The drill: a deployment of what is there already. No session ends.",
+            "The drill: deploy what is there already. No session ends.",
         ),
         (
             "certbot renew --deploy-hook /usr/lib/pgcertd/certbot-deploy-hook",
-            "Without the daemon: `pgcertd sync --lineage` for what was renewed.",
+            "Without the daemon: run `pgcertd sync --lineage` for what was renewed.",
         ),
     ],
 };
@@ -73,8 +73,7 @@ fn outcomes() -> Vec<Chapter> {
         chapter.term(outcome.as_str(), outcome.meaning())
     });
     let lock = format!(
-        "`sync` and the daemon wait for each other at an instance, for {} s at most; then the instance counts as \
-         failed.",
+        "`sync` and the daemon take turns at an instance. `sync` waits up to {} s, then the instance counts as failed.",
         LOCK_PATIENCE.as_secs()
     );
     vec![outcomes, Chapter::new("Locking", lock)]
@@ -82,18 +81,18 @@ fn outcomes() -> Vec<Chapter> {
 
 #[derive(Debug, Args)]
 pub(super) struct SyncArguments {
-    /// The instances; all where none is named.
+    /// The instances; all if none is named.
     #[arg(value_name = "INSTANCE")]
     instances: Vec<String>,
-    /// Only the instances of this lineage, by name or directory, as a deploy hook is told it: its writer is
-    /// done. May be given more than once. One that no instance uses is no error.
+    /// Only the instances of this lineage, by name or directory, as deploy hooks get it: its renewal is
+    /// complete. Can be given more than once. A lineage that no instance uses is not an error.
     #[arg(long, value_name = "NAME|DIR", conflicts_with = "instances")]
     lineage: Vec<PathBuf>,
-    /// Say what would be done, and do nothing.
+    /// Only say what would be done.
     #[arg(long)]
     dry_run: bool,
-    /// Install, reload and verify although nothing changed, and try a held bundle, or one that would keep
-    /// only some clients out.
+    /// Install, reload and verify even if nothing changed; also a held bundle, or one that would lock out
+    /// only some clients.
     #[arg(long)]
     force: bool,
 }
@@ -125,7 +124,7 @@ pub(super) async fn sync(
         let mut lineage = Tracked::new(spec, config.watch.debounce, settle_timeout);
         let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
         work.spawn(async move {
-            // Files that are being written come to rest while others may still have the lock.
+            // Don't hold the lock while waiting for files that are being written.
             lineage.settled().await?;
             let reconciled = keeper.reconcile(&mut lineage, intent, settle_timeout).await;
             Ok::<_, PrivilegeError>((index, reconciled))
@@ -161,13 +160,13 @@ pub(super) async fn sync(
     Ok(if well { Exit::Well } else { Exit::Problem })
 }
 
-/// What the lineage holds and a run has not installed, where the state alone would be well.
+/// What the lineage holds and this run has not installed, although the state alone looks fine.
 struct LeftUndone {
     is_due: bool,
     problem: Problem,
 }
 
-/// What this run leaves to somebody else, who may not exist: no daemon need run.
+/// What this run leaves to the daemon, which may not be running.
 fn left_undone(
     instance: &InstanceConfig,
     reconciled: &Reconciled,
@@ -183,11 +182,11 @@ fn left_undone(
     if let (State::Waiting, Some(told)) = (state, &told) {
         let is_due = !matches!(seen.readiness, Readiness::Delayed { .. });
         let when = seen.again_at().map_or("once it is complete", |_| "then");
-        let fix = format!("where no daemon runs, run `{command}` {when}");
+        let fix = format!("if no daemon is running, run `{command}` {when}");
         let problem = Problem::new(told.to_string(), fix);
         return Some(LeftUndone { is_due, problem });
     }
-    // A hook has just brought what would wait here for a deployment by nobody.
+    // A hook has just brought it, and nobody else would deploy it.
     let waits_for_server = seen.is_taken_back() && !intent.renewed;
     if state != State::NotRunning || seen.source_is_installed() || waits_for_server {
         return None;
@@ -195,10 +194,10 @@ fn left_undone(
     let file = instance.cert_file.display();
     let (lineage, kind) = (&instance.lineage.name, instance.kind().name());
     let what = told.map_or_else(
-        || format!("{kind} is down, and {file} does not hold what the lineage {lineage} holds"),
+        || format!("{kind} is down, and {file} does not have what lineage {lineage} holds"),
         |told| told.to_string(),
     );
-    let fix = format!("where no daemon runs, start {kind} and run `{command}`");
+    let fix = format!("if no daemon is running, start {kind} and run `{command}`");
     Some(LeftUndone {
         is_due: true,
         problem: Problem::new(what, fix),
@@ -217,8 +216,7 @@ fn chosen<'a>(
     named(config, &wanted.instances)
 }
 
-/// Whether `lineage`, a name or a directory, is the one of `instance`; a directory may be written
-/// in another way than in the config.
+/// Whether `lineage`, a name or a directory, is that of `instance`; a directory may be spelled differently in the config.
 fn is_of(instance: &InstanceConfig, lineage: &Path) -> bool {
     let own = &instance.lineage;
     if lineage == Path::new(&own.name) {
@@ -232,7 +230,7 @@ fn is_of(instance: &InstanceConfig, lineage: &Path) -> bool {
             .any(|path| is_same_file(path, lineage))
 }
 
-/// A line for each lineage that was asked for and that none of the `chosen` has.
+/// A line for each requested lineage that none of the `chosen` instances uses.
 fn unused(chosen: &[&InstanceConfig], lineages: &[PathBuf]) -> Vec<String> {
     lineages
         .iter()

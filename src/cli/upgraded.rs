@@ -1,8 +1,8 @@
-//! `pgcertd upgraded DIRECTORY`: who keeps the certificate of a cluster that pg_upgradecluster has just made.
+//! `pgcertd upgraded DIRECTORY`: how the certificate of a cluster that pg_upgradecluster has just created is renewed.
 //!
-//! The hook of the packages runs it, as the cluster's user, who may write no config; `--help` does not list it. The old
-//! cluster is stopped, so that nothing is renewed for it, while the new one serves the very files: what is to be typed for
-//! that is told where the upgrade is watched. It changes nothing.
+//! The packages' hook runs it as the cluster's user, who may not write the config; it is hidden from `--help`. The old
+//! cluster is stopped, so nothing is renewed for it, while the new one serves the same files. So whoever runs the upgrade is
+//! shown the command that sets up the new cluster. It changes nothing.
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub(super) async fn upgraded(file: &Path, wanted: &UpgradedArguments) -> Result<
     Ok(Exit::Well)
 }
 
-/// The instance whose files the new cluster serves; none where it serves others, or cannot be asked.
+/// The instance whose files the new cluster serves, if it can be asked.
 async fn predecessor(config: &Config, data: &Path) -> Option<config::InstanceConfig> {
     let server = SetupServer::at(data).await.ok()?;
     let settings = tls_settings(&server.postmaster, data, server.owner);
@@ -63,11 +63,11 @@ fn drawn(config: &Config, data: &Path, predecessor: Option<&config::InstanceConf
         9,
         match predecessor {
             Some(old) => format!(
-                "the new cluster on {data} serves the certificate of {}, which is not renewed while that one's server is \
+                "the new cluster in {data} serves the certificate of {}, which is not renewed while that server is \
                  stopped. As root:",
                 old.name
             ),
-            None => format!("no instance covers the new cluster on {data}. As root:"),
+            None => format!("no instance covers the new cluster in {data}. As root:"),
         },
     );
     let command = config.command(&words);
@@ -82,7 +82,7 @@ fn drawn(config: &Config, data: &Path, predecessor: Option<&config::InstanceConf
         page.labelled(
             "",
             format_args!(
-                "and once the old cluster is dropped, remove the instance {} from {}",
+                "once the old cluster is dropped, remove the instance {} from {}",
                 old.name,
                 place.display()
             ),

@@ -157,6 +157,11 @@ fn real(path: &Path) -> PathBuf {
     }
 }
 
+/// `conf.d` next to the file.
+pub(super) fn fragments_beside(file: &Path) -> PathBuf {
+    file.parent().unwrap_or(Path::new("/")).join("conf.d")
+}
+
 #[cfg(test)]
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]

@@ -17,6 +17,7 @@ use super::keys::{
     OWN, WrittenConfig, WrittenExpiry, WrittenFiles, WrittenFragment, WrittenInstance,
     WrittenMetrics, WrittenWatch,
 };
+use super::paths::fragments_beside;
 use super::table::{Instances, Keys, Table};
 use super::values::{LineageName, PositiveDuration};
 use super::{
@@ -74,11 +75,6 @@ pub(super) fn load(file: &Path, more: Option<(&Path, &str)>) -> Result<Config, C
         notify: Notify::from_table(&document, &written.notify.0),
         file: absolute,
     })
-}
-
-/// `conf.d` next to the file.
-pub(super) fn fragments_beside(file: &Path) -> PathBuf {
-    file.parent().unwrap_or(Path::new("/")).join("conf.d")
 }
 
 /// The fragments in `conf.d` next to the file, in alphabetical order.

@@ -1,8 +1,8 @@
-//! What a lineage holds at this moment, for whoever is about to act on it.
+//! What a lineage holds right now, for whoever is about to act on it.
 //!
-//! A reading grows old while its reader waits for an instance's lock: somebody else may have read and
-//! deployed a newer one meanwhile. So what is deployed is asked for once the lock is held, through
-//! [`LineageReader`], and the private key comes with it for that deployment alone.
+//! A reading gets stale while its reader waits for an instance's lock: somebody else may have read and deployed a newer one
+//! meanwhile. So the lineage is read again once the lock is held, through [`LineageReader`], and the private key comes with
+//! it for that deployment only.
 
 use super::tracked::PATIENCE_UNDER_LOCK;
 use super::{Opened, Source, Tracked};

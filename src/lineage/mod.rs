@@ -1,4 +1,4 @@
-//! Where bundles come from: the files of a lineage, what to watch, when a burst has settled.
+//! Where bundles come from: the files of a lineage, what to watch, and when a burst of changes has settled.
 //!
 //! ```text
 //! Watcher - Hint -> Settler - due -> read::read - Reading -> Settler - Settled -> the bundle's checks
@@ -6,18 +6,17 @@
 //!    +----------------- Trail.directories --------------+
 //! ```
 //!
-//! * [`watch`] arms inotify on directories and turns what it says into [`Hint`]s. A hint may be lost, doubled or late.
+//! * [`watch`] sets up inotify on directories and turns its events into [`Hint`]s. A hint may be lost, doubled or late.
 //! * [`settle`] decides when a lineage is read, and whether what was read is a finished renewal. It does no I/O and has no clock.
-//! * [`read`] reads the files of one lineage once, and tells by which links and directories they were found.
+//! * [`read`] reads the files of one lineage once, and says by which links and directories they were found.
 //!
-//! The one who drives these does, for each lineage: on a hint, [`Settler::event`] (or [`Settler::unknown`] for
-//! [`Hint::Rescan`] and [`Hint::Disarmed`]); when [`Settler::due`] has come, notes both clocks, calls [`read::read`],
-//! hands the reading to [`Settler::read`], **then** [`Watcher::watch`] with the trails of all lineages, and calls
-//! [`Settler::unknown`] for those that lead through a directory which was newly armed: what happened there before the
-//! watch raised no event.
+//! The caller does this for each lineage: on a hint, [`Settler::event`] (or [`Settler::unknown`] for [`Hint::Rescan`] and
+//! [`Hint::Disarmed`]); when [`Settler::due`] has come, take both clocks, call [`read::read`], pass the reading to
+//! [`Settler::read`], **then** call [`Watcher::watch`] with the trails of all lineages, and [`Settler::unknown`] for those
+//! that lead through a newly watched directory: what happened there before raised no event.
 //!
-//! * [`tracked`] drives the last two for one lineage, on a reader thread, and hands what was read to the bundle's checks.
-//! * [`current`] is how whoever holds an instance's lock asks what the lineage holds by then, and for the private key.
+//! * [`tracked`] drives the last two for one lineage, on a reader thread, and passes what was read to the bundle's checks.
+//! * [`current`] lets whoever holds an instance's lock ask what the lineage holds by then, and get the private key.
 //!
 //! Nothing here knows instances or the configuration.
 

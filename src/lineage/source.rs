@@ -8,17 +8,16 @@ use super::read::Trail;
 use crate::bundle::{Bundle, KeyedBundle};
 use crate::problem::Problem;
 
-/// What a lineage holds, as its reading and settling came out: for keeping and comparing, without
-/// the key ([`Opened`] has it).
+/// What a lineage holds after reading and settling, to keep and compare, without the key ([`Opened`] has it).
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
-    /// A bundle that belongs together and has settled.
+    /// A consistent bundle that has settled.
     Ready {
         bundle: Arc<Bundle>,
         /// The newest change time of its files and links.
         changed: Timestamp,
     },
-    /// Its files do not fit yet.
+    /// Its files do not match yet.
     Waiting { problem: Problem },
     Invalid {
         problem: Problem,
@@ -65,7 +64,7 @@ pub(crate) struct Opened {
     pub(crate) source: Source,
     /// The same with its key, where there is a bundle.
     pub(crate) keyed: Option<Arc<KeyedBundle>>,
-    /// By which names its files were found.
+    /// The names by which its files were found.
     pub(crate) trail: Trail,
 }
 

@@ -1,6 +1,6 @@
-//! Which lineages there are, by their leaves alone: no private key is read to find out.
+//! Which lineages there are. Only the leaves are read, no private keys.
 //!
-//! For whoever is to choose one. What is chosen is then read whole, as any lineage is.
+//! For choosing one, which is then read in full, like any lineage.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,13 +14,13 @@ use super::{Layout, ReadError};
 use crate::bundle::{Certificate, leaf_of};
 use crate::host::privilege::{PrivilegeError, Rights, Worker};
 
-/// A lineage that was come across.
+/// A lineage that was found.
 #[derive(Debug, Clone)]
 pub(crate) struct Surveyed {
     pub(crate) name: String,
     /// Its path below the watched directory.
     pub(crate) directory: PathBuf,
-    /// Its leaf; a sentence where there is none to be seen.
+    /// Its leaf, or a sentence that says why there is none.
     pub(crate) leaf: Result<Certificate, String>,
 }
 
@@ -29,7 +29,7 @@ pub(crate) struct Surveyed {
 pub(crate) struct FoundLineage {
     /// The lineages, in the order of the directories and of their names.
     pub(crate) lineages: Vec<Surveyed>,
-    /// Watched directories that could not be looked into, and why.
+    /// Watched directories that could not be read, and why.
     pub(crate) closed: Vec<(PathBuf, io::ErrorKind)>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) async fn survey(directories: &[PathBuf]) -> Result<FoundLineage, Priv
     if look.unfamiliar.is_empty() {
         return Ok(look.found);
     }
-    // Whether those may pass depends on who is in which group.
+    // Whether these are acceptable depends on who is in which group.
     let users = told(look.unfamiliar).await;
     Ok(seen(directories, Arc::new(users)).await?.found)
 }
@@ -59,13 +59,13 @@ async fn seen(directories: &[PathBuf], users: Arc<Users>) -> Result<LeafLook, Pr
         .await
 }
 
-/// What a look at the watched directories came to.
+/// The result of looking at the watched directories.
 #[derive(Default)]
 struct LeafLook {
     found: FoundLineage,
     /// The directories that it lists, and those of the files that it reads.
     homes: Homes,
-    /// The users of whom more should be known.
+    /// Users that we need to know more about.
     unfamiliar: BTreeSet<u32>,
 }
 

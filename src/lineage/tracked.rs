@@ -1,8 +1,7 @@
-//! One lineage followed over time: when it is read, by whom, and what it holds.
+//! One lineage over time: when it is read, by which thread, and what it holds.
 //!
-//! The reading happens on a thread of the lineage's own, under Landlock rules for the
-//! directories in which its files lie. When its links lead elsewhere, a new thread with new
-//! rules takes over.
+//! It is read on its own thread, with Landlock rules for the directories of its files. When its links lead elsewhere, a new
+//! thread with new rules takes over.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,8 +23,7 @@ use crate::problem::Problem;
 /// How long a command waits for files that keep changing.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// How long whoever holds an instance's lock waits for files that keep changing: others wait for the
-/// lock meanwhile.
+/// How long whoever holds an instance's lock waits for files that keep changing: meanwhile others wait for the lock.
 pub(crate) const PATIENCE_UNDER_LOCK: Duration = Duration::from_secs(5);
 
 /// Why a reading holds no bundle.
@@ -35,7 +33,7 @@ enum LineageFault {
 }
 
 impl LineageFault {
-    /// Whether a later event may mend it by itself.
+    /// Whether a later event may fix it by itself.
     fn may_pass(&self) -> bool {
         match self {
             LineageFault::Read(error) => error.class() == super::ReadErrorClass::Incomplete,
@@ -52,7 +50,7 @@ impl LineageFault {
     }
 }
 
-/// A reading, and what its bytes came to.
+/// A reading, and the bundle in it.
 struct Parsed {
     reading: Reading,
     bundle: Result<KeyedBundle, LineageFault>,
@@ -63,18 +61,18 @@ struct Parsed {
 pub(crate) struct Tracked {
     spec: Spec,
     layout: Option<Layout>,
-    /// Those who were asked about.
+    /// The users that were asked about.
     users: Arc<Users>,
     reader: Option<Worker>,
     settler: Settler,
     source: Option<Source>,
-    /// What the files of the last reading looked like; nothing while no reading counts.
+    /// The stamps of the last reading; none while no reading counts.
     stamps: Option<Vec<Stamp>>,
     trail: Trail,
 }
 
 impl Tracked {
-    /// Begins without any history: the first reading counts by its change times alone.
+    /// Starts without any history: the first reading is judged only by its change times.
     pub(crate) fn new(spec: Spec, debounce: Duration, settle_timeout: Duration) -> Tracked {
         let mut settler = Settler::new(debounce, settle_timeout);
         settler.unknown(Instant::now());
@@ -99,7 +97,7 @@ impl Tracked {
         self.source.as_ref()
     }
 
-    /// Where a change matters, as of the last reading.
+    /// Where a change would matter, as of the last reading.
     pub(crate) fn trail(&self) -> &Trail {
         &self.trail
     }
@@ -109,7 +107,7 @@ impl Tracked {
         self.settler.event(path, change, at);
     }
 
-    /// Something may have happened unseen.
+    /// Something may have happened without an event.
     pub(crate) fn unknown(&mut self) {
         self.settler.unknown(Instant::now());
     }
@@ -119,10 +117,10 @@ impl Tracked {
         self.settler.due()
     }
 
-    /// Reads the lineage, and decides whether the reading counts; gives what was read if it does.
+    /// Reads the lineage and decides whether the reading counts; returns what was read if it does.
     ///
     /// # Errors
-    /// The reader thread could not be had.
+    /// The reader thread could not be started.
     pub(crate) async fn read(&mut self) -> Result<Option<Opened>, PrivilegeError> {
         let (at, wall) = (Instant::now(), Timestamp::now());
         let Parsed { reading, bundle } = self.parsed().await?;
@@ -157,8 +155,7 @@ impl Tracked {
         self.stamps.is_some()
     }
 
-    /// What the lineage is known to hold, if its files still look as they did when they were read;
-    /// nothing is opened.
+    /// What the lineage is known to hold, if its files still look like they did when they were read; nothing is opened.
     ///
     /// # Errors
     /// The reader thread has ended.
@@ -182,7 +179,7 @@ impl Tracked {
     /// Reads until the reading counts, for a command that runs once.
     ///
     /// # Errors
-    /// The reader thread could not be had.
+    /// The reader thread could not be started.
     pub(crate) async fn settled(&mut self) -> Result<Source, PrivilegeError> {
         Ok(self.opened_within(PATIENCE).await?.source)
     }
@@ -190,7 +187,7 @@ impl Tracked {
     /// Reads until the reading counts or `patience` is over.
     ///
     /// # Errors
-    /// The reader thread could not be had.
+    /// The reader thread could not be started.
     pub(crate) async fn opened_within(
         &mut self,
         patience: Duration,
@@ -209,8 +206,8 @@ impl Tracked {
         }
     }
 
-    /// What is to be said of a lineage whose files keep changing. What was known before may be
-    /// older than what somebody else has deployed meanwhile.
+    /// What to report about a lineage whose files keep changing: what was known before may be older than what somebody else
+    /// has deployed meanwhile.
     pub(crate) fn restless(&self) -> Opened {
         Opened::from(Source::Waiting {
             problem: format!("lineage {}: its files keep changing", self.spec.name).into(),
@@ -222,10 +219,10 @@ impl Tracked {
         let Err(LineageFault::Read(ReadError::Swayed(unfit))) = &parsed.bundle else {
             return Ok(parsed);
         };
-        // Whether it may pass depends on who is in which group, which is asked when it matters, and of nobody else.
+        // Whether it is acceptable depends on who is in which group; only ask if that matters, and only about these users.
         let asked = unfit.users().clone();
         let mut users = (*self.users).clone();
-        // Without an answer the refusal stands.
+        // Without an answer it stays refused.
         users.extend(told(asked).await);
         if users == *self.users {
             return Ok(parsed);
@@ -253,7 +250,7 @@ impl Tracked {
         if let Some(parsed) = parsed {
             return Ok(parsed);
         }
-        // The links lead elsewhere than the thread may look, or there is no thread yet.
+        // The links lead where the thread may not look, or there is no thread yet.
         let (spec, layout) = (self.spec.clone(), self.layout.clone());
         let users = Arc::clone(&self.users);
         let name = format!("r:{}", self.spec.name);
@@ -288,10 +285,10 @@ impl Tracked {
     }
 }
 
-/// How long the system may take to say who is in which group: a directory service may not answer.
+/// How long the system may take to say who is in which group: a directory service may not respond.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// What the system says of these users, as far as it says anything in time.
+/// What the system says about these users, as far as it responds in time.
 pub(crate) async fn told(users: BTreeSet<u32>) -> Users {
     let asked = tokio::task::spawn_blocking(move || Users::asked(&users));
     match tokio::time::timeout(ANSWER, asked).await {
@@ -300,14 +297,14 @@ pub(crate) async fn told(users: BTreeSet<u32>) -> Users {
     }
 }
 
-/// What was read as one bundle.
+/// What was read, as one bundle.
 fn whole(parts: &Parts) -> Result<KeyedBundle, BundleError> {
     let chain: Vec<&[u8]> = parts.chain.iter().map(|c| c.as_slice()).collect();
     let bundle = KeyedBundle::parse(&chain, &parts.key)?;
     Ok(bundle.with(ClientTrust::parse(&parts.trust_files)?))
 }
 
-/// What a verdict makes of a reading; `None` keeps what was known.
+/// The source that follows from a reading and its verdict; `None` keeps what was known.
 fn judged(
     spec: &Spec,
     bundle: Result<Arc<Bundle>, LineageFault>,
@@ -328,7 +325,7 @@ fn judged(
                 LineageFault::Read(error) => error.problem(),
                 LineageFault::Bundle(error) => {
                     let fix = if waits {
-                        "awaiting the rest of the renewal"
+                        "waiting for the rest of the renewal"
                     } else {
                         error.remedy()
                     };
@@ -345,7 +342,7 @@ fn judged(
     }
 }
 
-/// Where the files of a reading lie that an error is about, for a sentence about them.
+/// Where the files are that an error is about, as part of a sentence.
 fn place(spec: &Spec, reading: &Reading, error: &BundleError) -> String {
     let directory = reading.directory.as_deref().unwrap_or(Path::new("/"));
     if let Some(Some(path)) = spec.trust_files.get(error.piece()) {
@@ -371,7 +368,7 @@ impl From<&crate::config::InstanceConfig> for Spec {
             }),
             trust_files: instance
                 .trust_files()
-                .map(|found| Some(found?.source.clone())),
+                .map(|file| Some(file?.source.clone())),
         }
     }
 }

@@ -1,8 +1,7 @@
-//! Runs the command that delivers: without a shell, in a session of its own, for a bounded
-//! time.
+//! Runs the command that delivers: without a shell, in its own session, for a limited time.
 //!
-//! What it leaves running when it ends by itself is left alone: a mail program may deliver in the
-//! background. When it takes too long, its whole group goes.
+//! What it leaves running when it exits by itself is left alone: a mail program may deliver in the background. If it takes
+//! too long, its whole process group is killed.
 
 use std::io;
 use std::process::ExitStatus;
@@ -19,14 +18,13 @@ use crate::host::command::{Launch, never_became};
 
 pub(crate) const GRACE: Duration = Duration::from_secs(5);
 
-/// How often a command that was told to end is asked whether it has.
+/// How often to check whether a command has ended after SIGTERM.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// How long the end of standard error is waited for once the command has ended: what it has left
-/// running may hold it open.
+/// How long to wait for the end of standard error once the command has ended: what it left running may hold it open.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// How much of standard error is kept, in bytes.
+/// How many bytes of standard error are kept.
 const TAIL: usize = 1024;
 
 /// A notification was not delivered.
@@ -39,7 +37,7 @@ pub(crate) enum DeliveryError {
         #[source]
         source: io::Error,
     },
-    /// It ended otherwise than with status 0.
+    /// It failed.
     #[error("{program} ended with {status}: {said}")]
     Ended {
         program: String,
@@ -47,7 +45,7 @@ pub(crate) enum DeliveryError {
         /// The end of its standard error.
         said: String,
     },
-    /// It took too long, and was killed with all that it had started.
+    /// It took too long, and was killed with everything it had started.
     #[error("{program} ran for more than {} s and was killed: {said}", .after.as_secs_f64())]
     TimedOut {
         program: String,
@@ -55,7 +53,7 @@ pub(crate) enum DeliveryError {
         /// The end of its standard error.
         said: String,
     },
-    /// pgcertd ends, and the command did not in time.
+    /// pgcertd is stopping, and the command didn't end in time.
     #[error("{program} did not end in time when pgcertd was stopped, and was killed")]
     Stopped { program: String },
 }
@@ -66,17 +64,17 @@ pub(crate) struct Delivery {
     /// The program and its arguments.
     pub(crate) words: Vec<String>,
     pub(crate) input: Vec<u8>,
-    /// What its environment has beside ours.
+    /// Added to our own environment.
     pub(crate) environment: Vec<(&'static str, String)>,
     /// How long it may run.
     pub(crate) timeout: Duration,
 }
 
 impl Delivery {
-    /// Runs it to its end, or until `stop` is sent or dropped.
+    /// Runs it until it ends, or until `stop` is sent or dropped.
     ///
     /// # Errors
-    /// It did not end with status 0 in time.
+    /// It did not exit with status 0 in time.
     pub(crate) async fn run(self, stop: oneshot::Receiver<()>) -> Result<(), DeliveryError> {
         let program = self.words.first().cloned().unwrap_or_default();
         let mut child = self.start().map_err(|source| DeliveryError::Start {
@@ -89,7 +87,7 @@ impl Delivery {
         let said = Tail::from_stderr(child.stderr.take());
         if let Some(mut stdin) = child.stdin.take() {
             let input = self.input;
-            // It may not read at all, and is not waited for in either case.
+            // The command may not read at all, so don't wait for it.
             tokio::spawn(async move { stdin.write_all(&input).await });
         }
         let ended = tokio::select! {
@@ -136,14 +134,14 @@ impl Delivery {
     }
 }
 
-/// Ends the command and all of its group: it is asked first, and what is left of it is killed.
+/// Ends the command's whole group: SIGTERM first, then SIGKILL for what is left.
 async fn end(child: &mut Child, group: Option<Pid>) {
     if let Some(group) = group {
-        // ESRCH: nobody is left in it.
+        // ESRCH: the group is empty.
         let _ = kill_process_group(group, Signal::TERM);
         let deadline = Instant::now() + GRACE;
         let mut pause = interval(PAUSE);
-        // It is not reaped before the last signal, so that its number stays its own.
+        // Don't reap it before the last signal, so that its number isn't reused.
         while !has_ended(group) && Instant::now() < deadline {
             pause.tick().await;
         }
@@ -156,11 +154,11 @@ async fn end(child: &mut Child, group: Option<Pid>) {
 
 fn has_ended(pid: Pid) -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
-    // An error: it is not there any more.
+    // An error: it is gone.
     waitid(WaitId::Pid(pid), options).map_or(true, |ended| ended.is_some())
 }
 
-/// Reads standard error to its end, however long that is, and keeps its last bytes.
+/// Reads standard error to its end, however long it is, and keeps the last bytes.
 struct Tail {
     kept: Arc<Mutex<Vec<u8>>>,
     reading: Option<tokio::task::JoinHandle<()>>,
@@ -173,10 +171,10 @@ impl Tail {
         Tail { kept, reading }
     }
 
-    /// What was said last, on one line.
+    /// The last output, on one line.
     async fn last_words(self) -> String {
         if let Some(reading) = self.reading {
-            // Whoever still holds it open may go on writing: the reading goes on, too.
+            // Whoever still holds it open may keep writing, so the task keeps reading.
             drop(timeout(LAST_WORDS, reading).await);
         }
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);

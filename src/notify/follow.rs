@@ -1,8 +1,7 @@
-//! Follows the daemon's view: the file in the runtime directory, by inotify and by looking now and
-//! then, and the process that wrote it.
+//! Follows the daemon's view: the file in the runtime directory, by inotify and by polling, and the process that wrote it.
 //!
-//! An event is a hint to look. What is lost, a directory that systemd made anew, or a daemon that
-//! was killed and could write nothing, is found at the next look.
+//! An event is only a hint to look. A lost event, a directory that systemd has recreated, or a daemon that was killed and
+//! couldn't write anything is found at the next look.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +17,7 @@ use super::scene::{DaemonIs, MISSED, NoticeScene};
 use crate::config::Config;
 use crate::report::view::{FILE, StatusView};
 
-/// How often the file and the process are looked at where no event says so.
+/// How often the file and the process are checked without an event.
 pub(crate) const PAUSE: Duration = Duration::from_secs(5);
 
 pub(crate) struct Follower {
@@ -31,21 +30,21 @@ pub(crate) struct Follower {
 }
 
 struct WatchedFile {
-    /// Kept, since its end ends the events.
+    /// Kept alive: dropping it ends the events.
     _watcher: RecommendedWatcher,
     device_and_inode: (u64, u64),
 }
 
 struct Last {
     view: StatusView,
-    /// When it was written, by the clock that nobody sets.
+    /// When it was written, by the monotonic clock.
     written: Instant,
 }
 
 impl Follower {
     /// Follows the daemon of this config.
     pub(crate) fn from_config(config: &Config) -> Follower {
-        // One hint says as much as many.
+        // One hint is as good as many.
         let (hint, hints) = mpsc::channel(1);
         Follower {
             directory: config.runtime_directory.clone(),
@@ -57,9 +56,9 @@ impl Follower {
         }
     }
 
-    /// Waits until there may be something new; for ever where there are no events.
+    /// Waits until there may be something new; forever if there are no events.
     pub(crate) async fn hinted(&mut self) {
-        // This has a sender of its own, so that there is never none.
+        // `self` has a sender too, so the channel never closes.
         self.hints.recv().await;
     }
 
@@ -68,7 +67,7 @@ impl Follower {
         let file = self.directory.join(FILE);
         let daemon = match StatusView::read(&self.directory) {
             Ok(Some(view)) => self.seen(view, now),
-            Ok(None) => DaemonIs::Stopped(format!("{} is not there", file.display())),
+            Ok(None) => DaemonIs::Stopped(format!("{} does not exist", file.display())),
             Err(error) => DaemonIs::Unreadable(error.to_string()),
         };
         NoticeScene {
@@ -86,9 +85,9 @@ impl Follower {
             _ => now.at.checked_sub(age(&view, now.wall)).unwrap_or(now.at),
         };
         let is = if !view.daemon_lives() {
-            let pid = view.daemon.as_ref().map(|daemon_view| daemon_view.pid);
+            let pid = view.daemon.as_ref().map(|daemon| daemon.pid);
             let pid = pid.map_or_else(String::new, |pid| format!(" {pid}"));
-            DaemonIs::Stopped(format!("its process{pid} has ended"))
+            DaemonIs::Stopped(format!("its process{pid} is gone"))
         } else if now.at.duration_since(written) > self.resync.saturating_mul(MISSED) {
             DaemonIs::Stale
         } else {
@@ -98,7 +97,7 @@ impl Follower {
         is
     }
 
-    /// Watches the directory that is there now.
+    /// Watches the directory that exists now.
     fn watch(&mut self) {
         let place = fs::metadata(&self.directory).map(|metadata| (metadata.dev(), metadata.ino()));
         let Ok(place) = place else {
@@ -124,7 +123,7 @@ fn watch(directory: &Path, hint: mpsc::Sender<()>) -> notify::Result<Recommended
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Our own reading is an event as well.
         if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-            // One that waits already is enough.
+            // If the channel is full, a hint is waiting already.
             let _waits = hint.try_send(());
         }
     })?;
@@ -132,7 +131,7 @@ fn watch(directory: &Path, hint: mpsc::Sender<()>) -> notify::Result<Recommended
     Ok(watcher)
 }
 
-/// How old the view is by the wall clock, which says it only of one that was there before us.
+/// The age of the view by the wall clock, which is only needed for one that was written before we started.
 fn age(view: &StatusView, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(view.checked)).unwrap_or(Duration::ZERO)
 }

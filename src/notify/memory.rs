@@ -1,4 +1,4 @@
-//! Where it is kept what was told, so that a restart neither repeats nor loses it.
+//! Stores what was reported, so that a restart neither repeats nor loses it.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,7 +13,7 @@ use crate::report::notices;
 /// The file in the state directory.
 pub(crate) const FILE: &str = "told.json";
 
-/// How large it may be, in bytes: it has a line for each of some subjects an instance.
+/// The largest size in bytes: it has a few lines for each instance.
 const LARGEST: u64 = 4 << 20;
 
 pub(crate) struct NoticeMemory {
@@ -23,10 +23,10 @@ pub(crate) struct NoticeMemory {
 }
 
 impl NoticeMemory {
-    /// What is kept in the directory. What cannot be read is as if nothing had been told, which is said.
+    /// Reads what is stored in the directory. If that is not possible, says so and continues as if nothing had been reported.
     pub(crate) fn open(directory: &Path) -> (NoticeMemory, Ledger) {
         let file = directory.join(FILE);
-        // What anybody else has left there is not ours to believe.
+        // Don't trust a file that anybody else has left there.
         let owners = [rustix::process::geteuid().as_raw()];
         let read = match read_owned(&file, &owners, LARGEST) {
             Ok(bytes) => Ledger::from_json(&bytes).map_err(|error| error.to_string()),
@@ -45,12 +45,12 @@ impl NoticeMemory {
         (memory, ledger)
     }
 
-    /// Whether it is that of this directory.
+    /// Whether it is stored in this directory.
     pub(crate) fn is_in(&self, directory: &Path) -> bool {
         self.directory == directory
     }
 
-    /// Keeps what was told, where that is not kept yet; says once that it cannot be kept.
+    /// Stores what was reported, if that has changed; says once if that fails.
     pub(crate) fn keep(&mut self, ledger: &Ledger) {
         let text = match ledger.to_json() {
             Ok(text) => text,
@@ -76,7 +76,7 @@ impl NoticeMemory {
     }
 }
 
-/// Whole or not at all, also where the host goes down.
+/// Atomic, even if the host goes down.
 fn write(directory: &Path, text: &str) -> std::io::Result<()> {
     fs::create_dir_all(directory)?;
     let slot = FileSlot::open(&directory.join(FILE)).map_err(ReachError::into_io)?;

@@ -1,16 +1,15 @@
-//! Tells people, by a command of theirs, what the daemon sees: a process of its own, with a user of
-//! its own, beside the daemon, whose sandbox no mail program could live in.
+//! Notifies people of what the daemon sees, by running a command of theirs: in a process of its own, with its own user, since
+//! no mail program could work in the daemon's sandbox.
 //!
 //! It follows what the daemon writes for every user, `status.json`, and the daemon itself
-//! ([`follow`]); says of each instance, each certificate and the daemon how it stands ([`scene`]);
-//! knows what was told and so what is to be told ([`ledger`], kept by [`memory`]); words it
-//! ([`message`]); and runs the command ([`command`]).
+//! ([`follow`]); works out how each instance, each certificate and the daemon stands ([`scene`], [`standing`]); keeps track
+//! of what was reported and so of what to report next ([`ledger`], stored by [`memory`]); words it ([`message`]); and runs
+//! the command ([`command`]).
 //!
-//! What is due is worked out anew before each try, so that what could not be delivered is told as it
-//! then is, and what is over by then is not told. A restart repeats nothing and loses nothing; where
-//! it ends in the midst of a delivery, that is made again.
+//! What is due is worked out again before each attempt, so a retry reports the current situation and leaves out what is over.
+//! A restart repeats nothing and loses nothing; a delivery that it interrupts is made again.
 //!
-//! It is not for what a machine watches: that is what the metrics and the journal are for.
+//! It is not for machines, which have the metrics and the journal.
 
 pub(crate) mod command;
 pub(crate) mod follow;
@@ -18,6 +17,7 @@ pub(crate) mod ledger;
 pub(crate) mod memory;
 pub(crate) mod message;
 pub(crate) mod scene;
+pub(crate) mod standing;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -39,30 +39,29 @@ use ledger::{About, Batch, Ledger, NoticeMoment, NoticeSubject};
 use memory::NoticeMemory;
 use message::Notification;
 
-/// After a failure, this long until the next try; twice as long after each further one.
+/// The pause after the first failure; it doubles with each further one.
 pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(5);
 
-/// But no longer than this.
+/// The longest pause.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
 
-/// How long a command in hand may go on after SIGTERM.
+/// How long a running command may continue after SIGTERM.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(10);
 
-/// Why it ended other than by a signal.
+/// Why it ended, other than by a signal.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NotifyError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error("cannot listen for signals: {0}")]
     Signals(#[source] std::io::Error),
-    /// A thread cannot be had.
     #[error("cannot start a thread: {0}; see the limits on tasks and memory")]
     Thread(#[source] std::io::Error),
     /// The notification cannot be written as JSON.
-    #[error("cannot make the notification: {0}; this is a fault in pgcertd")]
+    #[error("internal error: cannot write the notification: {0}")]
     Made(#[from] serde_json::Error),
     /// A task ended that never should.
-    #[error("the delivery ended unexpectedly: {0}; this is a fault in pgcertd")]
+    #[error("internal error: the delivery ended unexpectedly: {0}")]
     Task(#[from] JoinError),
 }
 
@@ -90,7 +89,7 @@ pub(crate) async fn run(file: &Path) -> Result<(), NotifyError> {
         .await
 }
 
-/// The delivery of a notification by the command of `notify`; none where there is no command.
+/// The delivery of a notification by the command of `notify`, if there is one.
 ///
 /// # Errors
 /// It cannot be written as JSON.
@@ -122,7 +121,7 @@ struct Notifier {
     ledger: Ledger,
     memory: NoticeMemory,
     in_hand: Option<InHand>,
-    /// How often it has failed since it last succeeded.
+    /// How often it has failed since the last success.
     failures: u32,
     not_before: Option<Instant>,
     systemd: Systemd,
@@ -196,7 +195,7 @@ impl Notifier {
         }
     }
 
-    /// Looks, and tells what is to be told.
+    /// Looks, and reports what is due.
     fn consider(&mut self) -> Result<(), NotifyError> {
         let now = NoticeMoment::now();
         let scene = self.follower.look(now);
@@ -206,7 +205,7 @@ impl Notifier {
         self.ledger.keep(|subject, open| match subject.about {
             About::Daemon => true,
             About::Uncovered => open,
-            // The daemon shows an instance once it has looked at it, which may take some time.
+            // The daemon only shows an instance once it has looked at it, which may take some time.
             About::Instance | About::Expiry | About::Deployment => {
                 config.instance(&subject.name).is_some() || seen.contains_key(&instance(subject))
             }
@@ -264,7 +263,7 @@ impl Notifier {
         }
     }
 
-    /// Takes a changed config, if it is right; false where it has no command any more.
+    /// Loads a changed config, if it is valid; false if it no longer has a command.
     fn reload(&mut self) -> bool {
         let config = match Config::load(&self.file) {
             Ok(config) => config,
@@ -292,7 +291,7 @@ impl Notifier {
         true
     }
 
-    /// Lets the command in hand end, for a while.
+    /// Waits a while for a running command.
     async fn stop(mut self) -> Result<(), NotifyError> {
         self.systemd.stopping();
         if let Some(mut in_hand) = self.in_hand.take() {
@@ -300,7 +299,7 @@ impl Notifier {
                 Ok(ended) => ended?,
                 Err(_) => {
                     let InHand { stop, task, .. } = in_hand;
-                    // It ended in this moment where nobody listens.
+                    // If nobody listens, it has just ended.
                     let _ended = stop.send(());
                     drop(task.await?);
                     return Ok(());
@@ -326,22 +325,25 @@ fn pause(failures: u32) -> Duration {
 
 fn status(notify: &Notify) -> String {
     let program = notify.command.iter().flatten().next();
-    format!("tells by {}", program.map_or("", String::as_str))
+    format!(
+        "notifications go through {}",
+        program.map_or("", String::as_str)
+    )
 }
 
-/// Nobody is to be told. To systemd, what ends without having been ready has failed.
+/// There is no command. To systemd, a service that ends without having been ready has failed.
 fn idle(file: &Path) {
     notices::notifier_started(file, None);
     let states = [
         sd_notify::NotifyState::Ready,
-        sd_notify::NotifyState::Status("nobody is told: no command in [notify]"),
+        sd_notify::NotifyState::Status("nobody is notified: no command in [notify]"),
     ];
     if let Err(error) = sd_notify::notify(&states) {
-        tracing::debug!("systemd was not told: {error}");
+        tracing::debug!("cannot notify systemd: {error}");
     }
 }
 
-/// The present time, for a trial.
+/// A test notification.
 pub(crate) fn trial() -> Notification {
     Notification::test(Timestamp::now())
 }

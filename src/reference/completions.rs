@@ -86,8 +86,8 @@ pub(super) fn all() -> Vec<Made> {
     let zsh = replaced_each(
         &zsh,
         COMMANDS.len() - 1,
-        "all where none is named:_default'",
-        "all where none is named:_pgcertd_instances'",
+        "all if none is named:_default'",
+        "all if none is named:_pgcertd_instances'",
     );
     let zsh = replaced(
         &zsh,

@@ -1,6 +1,6 @@
 //! The files that commands have to do with.
 
-use crate::config::notification::DEFAULT_NOTIFY_DIRECTORY;
+use crate::config::DEFAULT_NOTIFY_DIRECTORY;
 use crate::config::{
     DEFAULT_FILE, DEFAULT_RUNTIME_DIRECTORY, DEFAULT_STATE_DIRECTORY, DEFAULT_TARGET,
 };

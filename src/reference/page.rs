@@ -5,7 +5,7 @@
 use roff::{Inline, Roff, bold, italic, roman};
 
 use super::Made;
-use crate::cli::paint::wrapped;
+use crate::text::wrapped;
 
 /// A line of the source has room for marks and escapes within 80 columns.
 const SOURCE_WIDTH: usize = 62;

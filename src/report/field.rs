@@ -13,7 +13,7 @@ pub enum Field {
     Outcome,
     State,
     OldState,
-    /// Where what it is about is seen.
+    /// Where it was seen.
     Place,
     /// Which part of a bundle it is about.
     Piece,
@@ -28,7 +28,7 @@ pub enum Field {
 }
 
 impl Field {
-    /// All of them, in the order in which they are documented.
+    /// All of them, in the order of their documentation.
     pub const ALL: &'static [Field] = &[
         Field::Event,
         Field::Topic,
@@ -81,31 +81,33 @@ impl Field {
             Field::Instance => "The instance's name in the config.",
             Field::Lineage => "The name of its lineage.",
             Field::File => {
-                "The file or directory that it is about; of an instance, its `cert_file`, or where a CA or a CRL ends, that file."
+                "The file or directory that it is about; for an instance its `cert_file`, or the CA or CRL file that is about to expire."
             }
             Field::Outcome => {
                 "How a deployment came out, as in `sync --json`: `deployed`, `installed`, `unverified`, `rolled_back`, `taken_back` or `failed`."
             }
-            Field::State => "The instance's state after it, as in `status`.",
-            Field::OldState => "The state that was the last one not well.",
+            Field::State => "The instance's state afterwards, as in `status`.",
+            Field::OldState => "The last bad state.",
             Field::Place => {
-                "Where the one is seen that is near its end, the worst of the three: `source`, `installed` or `served`."
+                "Where what is about to expire was seen, the worst of the three: `source`, `installed` or `served`."
             }
-            Field::Piece => "What is near its end: `certificate`, `ca` (a CA of clients) or `crl`.",
+            Field::Piece => {
+                "What is about to expire: `certificate`, `ca` (a CA of clients) or `crl`."
+            }
             Field::Changed => {
-                "What a deployment brought that was not there before: of `certificate`, `ca` and `crl` those that are new, with a space between."
+                "What a deployment changed: `certificate`, `ca` and `crl`, separated by spaces."
             }
             Field::Fingerprint => {
-                "SHA-256 of the leaf that it is about, in lower-case hex: the deployed one, the one in `PGCERTD_PLACE`, or the lineage's. Of a CA or a CRL that is near its end, SHA-256 of that."
+                "SHA-256 of the leaf that it is about, in lower-case hex: the deployed one, the one in `PGCERTD_PLACE`, or the lineage's. For a CA or a CRL that is about to expire, SHA-256 of that."
             }
             Field::OldFingerprint => "The leaf that was installed before.",
             Field::ServedFingerprint => "The leaf that new clients get.",
-            Field::NotAfter => "When that of `PGCERTD_FINGERPRINT` expires, RFC 3339, UTC.",
+            Field::NotAfter => "When what `PGCERTD_FINGERPRINT` identifies expires, RFC 3339, UTC.",
             Field::Milliseconds => {
-                "How long a deployment took, from the decision to its proof; how long a trouble lasted, as far as this process knows."
+                "How long a deployment took, from the decision to its proof; how long a problem lasted, as far as this process knows."
             }
             Field::Problem => "What is wrong.",
-            Field::Remedy => "What mends it.",
+            Field::Remedy => "How to fix it.",
         }
     }
 }

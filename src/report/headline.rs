@@ -7,14 +7,14 @@ use super::view::InstanceView;
 use crate::deploy::state::State;
 use crate::text::span;
 
-/// How many instances are named one by one.
+/// How many instances are listed one by one.
 const NAMED: usize = 3;
 
-/// How it stands, for a person: `3 instances in sync; next expiry in 58 days
-/// (postgres.example.com)`. What is about to expire, or has, comes first.
+/// A summary for people: `3 instances in sync; next expiry in 58 days (postgres.example.com)`. What has expired or is about
+/// to comes first.
 ///
-/// `views` has a place for each instance, empty until it was looked at; `uncovered` counts
-/// the servers of this host that no instance covers.
+/// `views` has an entry for each instance, empty until it has been checked; `uncovered` counts the servers on this host that
+/// no instance covers.
 pub(crate) fn headline(views: &[Option<InstanceView>], uncovered: usize, now: Timestamp) -> String {
     if views.is_empty() {
         return "no instance is configured".into();
@@ -27,16 +27,16 @@ pub(crate) fn headline(views: &[Option<InstanceView>], uncovered: usize, now: Ti
         format!("{} {state}", view.name)
     }));
     if unwell.len() > NAMED {
-        parts.push(format!("{} more not well", unwell.len() - NAMED));
+        parts.push(format!("{} more with problems", unwell.len() - NAMED));
     }
     let in_sync = those_in(&seen, |state| state == State::InSync).len();
     if in_sync > 0 {
         parts.push(format!("{} in sync", instances(in_sync)));
     }
     for state in [State::Waiting, State::NotRunning] {
-        let such = those_in(&seen, |entry| entry == state).len();
-        if such > 0 {
-            parts.push(format!("{} {}", instances(such), in_words(state)));
+        let count = those_in(&seen, |actual| actual == state).len();
+        if count > 0 {
+            parts.push(format!("{} {}", instances(count), in_words(state)));
         }
     }
     let unseen = views.len() - seen.len();
@@ -79,7 +79,7 @@ fn in_words(state: State) -> String {
     state.as_str().replace('_', " ")
 }
 
-/// What ends first of all that cannot wait, and of how many more instances something does.
+/// The most urgent expiry, and how many more instances have one.
 fn urgent(seen: &[&InstanceView], now: Timestamp) -> Option<String> {
     let nearing = seen.iter().filter_map(|view| {
         let nearing = Nearing::from_view(view, now).filter(Nearing::is_urgent)?;
@@ -90,11 +90,11 @@ fn urgent(seen: &[&InstanceView], now: Timestamp) -> Option<String> {
     let first = format!("{name}: {} {}", first.what(), first.end());
     Some(match urgent.len() - 1 {
         0 => first,
-        more => format!("{first}, {more} more near the end"),
+        more => format!("{first}, {more} more about to expire"),
     })
 }
 
-/// What ends first of what clients get, or would get.
+/// The next expiry of what clients get, or would get.
 fn next_expiry<'a>(seen: &[&'a InstanceView]) -> Option<(Timestamp, &'a str)> {
     let ends = seen.iter().filter_map(|view| {
         let shown = view.served.as_ref().or(view.installed.as_ref());
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_well_comes_first_by_name() {
+    fn instances_with_problems_come_first_by_name() {
         let views = [
             view("a", State::InSync, hours(24 * 80)),
             view("b", State::NotUsed, hours(30)),
@@ -189,12 +189,12 @@ mod tests {
     }
 
     #[test]
-    fn many_that_are_not_well_are_counted() {
+    fn many_instances_with_problems_are_counted() {
         let views =
-            ["a", "b", "c", "d", "e"].map(|text| view(text, State::Rejected, hours(24 * 9)));
+            ["a", "b", "c", "d", "e"].map(|name| view(name, State::Rejected, hours(24 * 9)));
         assert_eq!(
             said(&views, 0),
-            "a rejected, b rejected, c rejected, 2 more not well; next expiry in 9 days (a.example.com)"
+            "a rejected, b rejected, c rejected, 2 more with problems; next expiry in 9 days (a.example.com)"
         );
     }
 
@@ -223,7 +223,7 @@ mod tests {
         views[0] = view("a", State::InSync, hours(-49));
         assert_eq!(
             said(&views, 0),
-            "a: served certificate expired 2 days ago, 1 more near the end; \
+            "a: served certificate expired 2 days ago, 1 more about to expire; \
              b not used, 1 instance in sync"
         );
     }

@@ -115,7 +115,7 @@ fn a_user_who_may_not_look_is_shown_what_the_daemon_sees_and_when() {
     says(
         seen["problem"].as_str().unwrap(),
         &[
-            "may not look",
+            "no permission to look",
             "no permission",
             "as root",
             "start the daemon",

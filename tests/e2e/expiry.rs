@@ -95,15 +95,15 @@ fn a_certificate_that_is_not_renewed_is_warned_of_until_it_is() {
     let last = with_left(&stage, 3 * SHORTLY);
     stage.lineage.renew(&last);
     stage.serves(&last);
-    let expired = daemon.wait_for_log(" ago; see why");
+    let expired = daemon.wait_for_log(" ago; find out why");
     assert!(expired.starts_with("error: 16-main"), "{expired}");
 
     let good = stage.renew();
-    daemon.wait_for_log("no certificate is near its end any more");
+    daemon.wait_for_log("no certificate is about to expire any more");
     let (text, code) = drawn(&world, &stage.config);
     says(&text, &["  16-main   in_sync"]);
     assert!(
-        !text.contains("? 16-main") && !text.contains("needs another"),
+        !text.contains("? 16-main") && !text.contains("needs a new"),
         "{text}"
     );
     assert_eq!(code, 0, "{text}");
@@ -111,14 +111,14 @@ fn a_certificate_that_is_not_renewed_is_warned_of_until_it_is() {
     // Each once, and in this order, for all that it was compared every second.
     let log = daemon.log();
     let of_it = |line: &&str| {
-        line.contains("is not renewed: ") || line.contains("is near its end any more")
+        line.contains("has not been renewed: ") || line.contains("is about to expire any more")
     };
     let said: Vec<&str> = log.lines().filter(of_it).collect();
     let expected = [
         "expires in 20 days",
         "expires in 6 days",
         "expired ",
-        "is near its end any more",
+        "is about to expire any more",
     ];
     assert_eq!(said.len(), expected.len(), "{said:#?}");
     for (line, words) in said.iter().zip(expected) {

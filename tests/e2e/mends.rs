@@ -1,4 +1,4 @@
-//! What `status` says mends something can be pasted, and does.
+//! The fix that `status` prints can be pasted, and works.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use crate::{
     world::{SOON, World, command, process::run},
 };
 
-/// The command in the text of `status`: the last line of what is said to mend it.
+/// The command in the text of `status`: the last line of what is said to fix it.
 #[track_caller]
 fn pasted(stage: &Stage<'_>) -> String {
     let shown = stage.pgcertd(&["status"]);
@@ -15,8 +15,8 @@ fn pasted(stage: &Stage<'_>) -> String {
     println!("{text}");
     let mut lines = text
         .lines()
-        .skip_while(|line| !line.starts_with("  mend  "));
-    let first = lines.next().unwrap_or_else(|| panic!("no mend in {text}"));
+        .skip_while(|line| !line.starts_with("  fix   "));
+    let first = lines.next().unwrap_or_else(|| panic!("no fix in {text}"));
     let block = lines.take_while(|line| line.starts_with("        "));
     let last = std::iter::once(first).chain(block).last().unwrap();
     last[8..].to_owned()

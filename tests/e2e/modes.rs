@@ -27,7 +27,10 @@ fn in_mode_reload_what_others_place_is_loaded_and_proven() {
     let second = stage.renew();
     let problem = stage.both_say("out_of_date");
     println!("{problem}");
-    says(&problem, &["does not write", "whoever does"]);
+    says(
+        &problem,
+        &["something else writes the file", "find out why"],
+    );
     stage.keeps(&stage.first);
     world.place(&second, &stage.cert);
     stage.serves(&second);
@@ -82,7 +85,7 @@ fn in_mode_observe_nothing_is_touched_and_all_is_told() {
     let second = stage.renew();
     let problem = stage.both_say("out_of_date");
     println!("{problem}");
-    says(&problem, &["does not write"]);
+    says(&problem, &["something else writes the file"]);
     before.is_untouched();
     world.place(&second, &stage.cert);
     let problem = stage.both_say("not_served");

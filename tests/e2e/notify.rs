@@ -162,9 +162,11 @@ fn a_refused_renewal_its_mending_and_the_new_certificate_are_told_once_each() {
     assert_eq!(failure["old_state"], "in_sync");
     assert_eq!(failure["expiry"], "fine");
     assert_eq!(failure["served"]["fingerprint"], stage.first.fingerprint);
-    // What a lineage must not hold is told with its remedy in one sentence.
-    let problem = failure["problem"].as_str().unwrap();
-    says(problem, &[HOST, "; issue the certificate for"]);
+    says(failure["problem"].as_str().unwrap(), &[HOST]);
+    says(
+        failure["mend"].as_str().unwrap(),
+        &["issue the certificate for"],
+    );
     let whole = told
         .all()
         .into_iter()
@@ -236,7 +238,7 @@ fn a_daemon_that_is_killed_or_hangs_is_told() {
         (&"failure".into(), &"stopped".into())
     );
     assert_eq!(stopped["name"], Value::Null);
-    says(stopped["problem"].as_str().unwrap(), &["has ended"]);
+    says(stopped["problem"].as_str().unwrap(), &["is gone"]);
     let daemon = Daemon::start(&world, &stage.config);
     let again = told.change(4);
     assert_eq!(
@@ -247,7 +249,7 @@ fn a_daemon_that_is_killed_or_hangs_is_told() {
     drop(daemon);
     fs::remove_file(stage.config.runtime_directory().join("status.json")).unwrap();
     let gone = told.change(5);
-    says(gone["problem"].as_str().unwrap(), &["is not there"]);
+    says(gone["problem"].as_str().unwrap(), &["does not exist"]);
 }
 
 /// Twenty instances whose lineages do not exist.
@@ -333,7 +335,7 @@ fn a_command_that_hangs_is_killed_with_its_children_and_the_next_is_delivered() 
     });
     let child = Pid::from_raw(child).unwrap();
     let said = follower.wait_for_log("ran for more than 1 s and was killed: stuck");
-    says(&said, &["error: ", "again in 5s", "--test"]);
+    says(&said, &["error: ", "next try in 5s", "--test"]);
     eventually(SOON, "its child is gone", || {
         test_kill_process(child).is_err()
     });
@@ -349,8 +351,8 @@ fn a_command_that_fails_is_tried_again_until_newer_state_overtakes_it() {
     told.does("echo one >&2; echo two >&2; exit 75");
     let _daemon = Daemon::start(&world, &config);
     let mut follower = notifier(&world, &config);
-    follower.wait_for_log("ended with exit status: 75: one | two; again in 5s");
-    follower.wait_for_log("again in 10s");
+    follower.wait_for_log("ended with exit status: 75: one | two; next try in 5s");
+    follower.wait_for_log("next try in 10s");
     // It ends while the next try is far away, and begins again with a command that does.
     assert_eq!(told.changes(), [Value::Null; 0]);
     told.does("");
@@ -360,7 +362,7 @@ fn a_command_that_fails_is_tried_again_until_newer_state_overtakes_it() {
     let text = config.text().replace("/bin/sh", "/nonexistent/mail");
     config.replace(&text);
     follower.hangup();
-    follower.wait_for_log("tells by /nonexistent/mail");
+    follower.wait_for_log("notifications go through /nonexistent/mail");
     fs::remove_file(config.runtime_directory().join("status.json")).unwrap();
     follower.wait_for_log("/nonexistent/mail cannot be run: No such file");
     follower.signal(Signal::TERM);
@@ -414,7 +416,7 @@ fn a_trial_says_how_it_went() {
     let config = told.config(&world, &[]).write();
     let tried = pgcertd(&world, &config, &["notify", "--test"]);
     assert_eq!(tried.code(), 0, "{tried:?}");
-    says(tried.stdout(), &["/bin/sh took it", "a test"]);
+    says(tried.stdout(), &["/bin/sh succeeded", "a test"]);
     let change = told.change(1);
     assert_eq!(
         (&change["event"], &change["state"]),

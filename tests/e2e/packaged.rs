@@ -27,7 +27,7 @@ fn a_removal_tells_which_file_is_served_until_when_and_remembers_the_server() {
     let certificate = stage.pgcertd(&["status", "--json"]).instance(NAME);
     let until = certificate["served"]["not_after"].as_str().unwrap();
     let serves = format!(
-        "{NAME} goes on serving {} until {}",
+        "{NAME} keeps serving {} until {}",
         target.display(),
         &until[..10]
     );
@@ -50,7 +50,7 @@ fn a_removal_is_not_stopped_by_what_it_finds() {
         says(&on_one_line(told.stdout()), parts);
     };
     stage.cluster.stop();
-    tells(&stage.config, &[NAME, "is down, and serves", &target]);
+    tells(&stage.config, &[NAME, "is down, and will serve", &target]);
     fs::write(world.target(NAME), "nothing").unwrap();
     tells(&stage.config, &[NAME, "cannot load", &target]);
     fs::remove_file(world.target(NAME)).unwrap();
@@ -59,16 +59,16 @@ fn a_removal_is_not_stopped_by_what_it_finds() {
     fs::rename(&data, data.with_extension("gone")).unwrap();
     tells(
         &stage.config,
-        &[NAME, "cannot be looked at", "openssl x509", &target],
+        &[NAME, "cannot be checked", "openssl x509", &target],
     );
     fs::rename(data.with_extension("gone"), &data).unwrap();
     stage.config.replace("nonsense = 1\n");
     tells(
         &stage.config,
-        &["cannot be told", "unknown key `nonsense`", "openssl x509"],
+        &["is unknown", "unknown key `nonsense`", "openssl x509"],
     );
     fs::remove_file(stage.config.path()).unwrap();
-    tells(&stage.config, &["cannot be told", "openssl x509"]);
+    tells(&stage.config, &["is unknown", "openssl x509"]);
 }
 
 /// Runs `check` where this is the unit, and the host has only the users that are given.

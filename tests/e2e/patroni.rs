@@ -90,7 +90,7 @@ impl<'w> Stage<'w> {
         let before = daemon.log().len();
         daemon.hangup();
         eventually(SOON, "the new configuration counts", || {
-            daemon.log()[before..].contains("read again")
+            daemon.log()[before..].contains("reloaded; pgcertd now keeps")
         });
     }
 

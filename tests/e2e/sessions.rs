@@ -115,7 +115,7 @@ fn each_session_is_told_with_how_it_is_encrypted_and_plaintext_ones_fail_a_scrip
     let unknown = asked(&["sessions", "17-main"]);
     assert_eq!(unknown.code(), 2, "{unknown:?}");
     assert!(
-        unknown.stderr().contains("there is no instance 17-main"),
+        unknown.stderr().contains("no instance 17-main"),
         "{unknown:?}"
     );
 }
@@ -193,8 +193,8 @@ fn the_servers_user_may_ask_and_another_is_told_what_it_lacks() {
     println!("{}", told.stdout());
     assert_eq!(told.code(), 1, "{told:?}");
     let words = [
-        "this user may not look",
-        "ask as root or as the server's user",
+        "no permission to look",
+        "run it as root or as the server's user",
     ];
     let text = on_one_line(told.stdout());
     says(&text, &words);

@@ -42,7 +42,7 @@ use crate::{
 const A_WHILE: Duration = Duration::from_millis(700);
 
 /// What the daemon says of files that do not belong together yet.
-const AWAITED: &str = "awaiting the rest of the renewal";
+const AWAITED: &str = "waiting for the rest of the renewal";
 
 /// A lineage that one server is to serve.
 struct Source {

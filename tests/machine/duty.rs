@@ -59,7 +59,7 @@ fn systemd_is_told_what_happens() {
     stand.machine.ok(["systemctl", "reload", "pgcertd"]);
     stand
         .machine
-        .wait_entry_after(&end, "pgcertd", "read again");
+        .wait_entry_after(&end, "pgcertd", "reloaded; pgcertd now keeps");
     eventually(SOON, "it is active after the reload", || {
         let state = stand.machine.property("pgcertd", "ActiveState");
         if state == "active" {

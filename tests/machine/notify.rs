@@ -79,7 +79,7 @@ fn without_a_command_the_unit_ends_well(stand: &Stand) {
 fn a_trial_is_mailed(stand: &Stand) {
     let machine = &stand.machine;
     let said = machine.ok_as(UNIT, ["pgcertd", "notify", "--test"]);
-    assert!(said.contains("notify-mail took it"), "{said}");
+    assert!(said.contains("notify-mail succeeded"), "{said}");
     let mailbox = mailed(machine, &["Subject: pgcertd db1: a test of [notify]"]);
     // Postfix completes the address.
     for begins in [
@@ -107,9 +107,10 @@ fn a_failure_and_its_end_are_mailed(stand: &mut Stand) {
     stand.config(&format!("{}{table}", stand.instance(&names)));
     // The unit of the daemon alone, which hands it on.
     stand.machine.ok(["systemctl", "reload", "pgcertd"]);
-    stand
-        .machine
-        .wait_entry(UNIT, "tells by /usr/lib/pgcertd/notify-mail");
+    stand.machine.wait_entry(
+        UNIT,
+        "notifications go through /usr/lib/pgcertd/notify-mail",
+    );
     stand.place(LIVE, &wrong);
     let mailbox = mailed(
         &stand.machine,
@@ -192,13 +193,13 @@ fn a_daemon_that_stops_is_mailed(stand: &Stand, system: &str) {
         systemctl start {UNIT}"
     ));
     machine.ok(["systemctl", "stop", "pgcertd"]);
-    let mailbox = mailed(machine, &["Subject: pgcertd db1: pgcertd does not run"]);
+    let mailbox = mailed(machine, &["Subject: pgcertd db1: pgcertd is not running"]);
     assert!(
         mailbox.contains("systemctl start pgcertd"),
         "{system}: {mailbox}"
     );
     machine.ok(["systemctl", "start", "pgcertd"]);
-    mailed(machine, &["Subject: pgcertd db1: pgcertd runs again"]);
+    mailed(machine, &["Subject: pgcertd db1: pgcertd is running again"]);
     println!("{system} delivers");
 }
 
@@ -319,9 +320,12 @@ fn a_webhook_and_msmtp_work_in_the_strict_sandbox() {
         .replace(shown_command(&machine.read(CONFIG)), &by_mail());
     machine.write(CONFIG, config);
     machine.ok(["systemctl", "reload", UNIT]);
-    machine.wait_entry(UNIT, "tells by /usr/lib/pgcertd/notify-mail");
+    machine.wait_entry(
+        UNIT,
+        "notifications go through /usr/lib/pgcertd/notify-mail",
+    );
     machine.ok(["systemctl", "start", "pgcertd"]);
-    machine.wait_entry("smtp", "pgcertd runs again");
+    machine.wait_entry("smtp", "pgcertd is running again");
 }
 
 /// The line of a config that has the command.

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::acme::{Deed, HookJudgement, Judge, Removal, Scope};
+use crate::acme::{Deed, Hook, HookJudgement, Judge, Removal, Scope};
 use crate::config::ServerKind;
 
 /// A host with these files, of which those that begin with `#!` can be executed.

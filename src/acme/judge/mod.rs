@@ -1,40 +1,42 @@
-//! Whether a hook still does what pgcertd does now.
+//! Whether a hook still does what pgcertd now does.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::client::Client;
 use super::command::{self, Simple};
-use super::{Client, Hook, HookPlace, Tree, crontab};
+use super::contents::{Hook, HookPlace};
+use super::crontab;
+use super::tree::Tree;
 use crate::config::ServerKind;
 
-/// How deep scripts that run scripts are followed.
+/// How deep to follow scripts that run scripts.
 const DEPTH: usize = 3;
 
 /// What belongs to an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// What kind of server it is.
     pub kind: ServerKind,
     /// Its data directory, or the file that it was started with.
     pub home: PathBuf,
     /// Its targets, and the files that its server's configuration names.
     pub files: BTreeSet<PathBuf>,
-    /// Directories and files that nobody else is to write: the same, and its state directory.
+    /// Directories and files that nobody else should write: the same, and its state directory.
     pub directories: BTreeSet<PathBuf>,
-    /// The directories in which its lineage lies, `archive/` included.
+    /// The directories of its lineage, including `archive/`.
     pub lineages: BTreeSet<PathBuf>,
 }
 
-/// Something that a hook does and need not do any more.
+/// Something that a hook no longer has to do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Deed {
-    /// It restarts a server of this kind, or stops it.
+    /// It restarts or stops a server of this kind.
     Restarts(ServerKind),
     Reloads(ServerKind),
-    /// It writes this file, or into this directory.
+    /// It writes this file, or to this directory.
     Copies(String),
-    /// It changes owner or mode of what was copied.
+    /// It changes the owner or mode of a copy.
     Adjusts,
 }
 
@@ -44,7 +46,7 @@ impl fmt::Display for Deed {
             Deed::Restarts(kind) => write!(f, "restarts {}", product(*kind)),
             Deed::Reloads(kind) => write!(f, "reloads {}", product(*kind)),
             Deed::Copies(to) => write!(f, "copies to {to}"),
-            Deed::Adjusts => f.write_str("changes owner or mode of the copy"),
+            Deed::Adjusts => f.write_str("changes the owner or mode of the copy"),
         }
     }
 }
@@ -56,21 +58,19 @@ fn product(kind: ServerKind) -> &'static str {
     }
 }
 
-/// How much of a hook that is.
+/// How much of a hook is obsolete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Share {
-    /// All of it: it may go.
+    /// All of it: it can be removed.
     All,
-    /// A part, or not all was understood.
+    /// A part, or not all of it was understood.
     Some,
 }
 
-/// What was found in a hook.
+/// What is obsolete in a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookJudgement {
-    /// What it does, each once.
     pub(crate) deeds: BTreeSet<Deed>,
-    /// How much of it that is.
     pub share: Share,
 }
 
@@ -82,24 +82,24 @@ pub struct Judge {
 
 pub(super) enum HookVerdict {
     Old(BTreeSet<Deed>),
-    /// It does other things as well.
+    /// It also does other things.
     Mixed(BTreeSet<Deed>),
     /// It does nothing that would be missed.
     Harmless,
-    /// It is none of pgcertd's business.
+    /// Not pgcertd's business.
     Other,
 }
 
-/// Programs that nobody misses once what they frame is gone.
+/// Programs that can go with the rest of a hook.
 const HARMLESS: [&str; 23] = [
     "set", "echo", "printf", "logger", "true", ":", "exit", "return", "test", "[", "[[", "umask",
     "cd", "export", "local", "readonly", "unset", "sleep", "date", "shift", "wait", "id", "sync",
 ];
 
-/// Programs whose last operand is written.
+/// Programs that write to their last operand.
 const COPYING: [&str; 6] = ["cp", "mv", "install", "rsync", "ln", "scp"];
 
-/// Programs that change owner or mode, or make way.
+/// Programs that change owner or mode, or prepare a copy.
 const ADJUSTING: [&str; 8] = [
     "chmod",
     "chown",
@@ -112,13 +112,13 @@ const ADJUSTING: [&str; 8] = [
 ];
 
 impl Judge {
-    /// Of hooks on this host, which has these instances.
+    /// For hooks on a host with these instances.
     pub fn new(tree: Tree, scopes: Vec<Scope>) -> Judge {
         Judge { tree, scopes }
     }
 
-    /// What is old in a hook; none where nothing is. What else cron runs, a weekly restart for one, is no hook: there
-    /// the command must run an ACME client, or copy.
+    /// What is obsolete in a hook, if anything is. Not everything that cron runs is a hook (a weekly restart isn't): there the
+    /// command must run an ACME client, or copy.
     pub fn judge_hook(&self, hook: &Hook) -> Option<HookJudgement> {
         let judgement = self.judge(&hook.commands)?;
         let of_cron = match &hook.place {
@@ -133,7 +133,7 @@ impl Judge {
         (!of_cron || copies || has_client(&hook.commands)).then_some(judgement)
     }
 
-    /// What is old in commands that a shell is handed; none where nothing is.
+    /// What is obsolete in shell commands, if anything is.
     pub(crate) fn judge(&self, commands: &str) -> Option<HookJudgement> {
         self.judge_within(commands, DEPTH)
     }
@@ -157,7 +157,7 @@ impl Judge {
         (!deeds.is_empty()).then_some(HookJudgement { deeds, share })
     }
 
-    /// Commands without what is old in them, empty where that is all; none where it cannot be told apart.
+    /// Commands without what is obsolete, empty if everything is; none if that cannot be separated.
     pub(crate) fn without(&self, commands: &str) -> Option<String> {
         let parsed = command::parse(commands);
         if !parsed.whole {
@@ -170,7 +170,7 @@ impl Judge {
         for (simple, verdict) in parsed.simple.iter().zip(&verdicts) {
             match verdict {
                 HookVerdict::Old(_) => gone = true,
-                // Between the two an operator would be left that means something else.
+                // The operator left between the two would mean something else.
                 HookVerdict::Other | HookVerdict::Mixed(_) if gone => return None,
                 HookVerdict::Mixed(_) => {
                     cuts.extend(self.hook_options(simple)?);
@@ -237,7 +237,7 @@ impl Judge {
         if HARMLESS.contains(&program) && simple.writes.is_empty() {
             return HookVerdict::Harmless;
         }
-        // Converts on the way, as openssl does.
+        // Converts while copying, like openssl.
         let of_lineage = simple.arguments().any(|word| self.is_lineage(word));
         let mut arguments = simple.arguments();
         match arguments.find(|word| of_lineage && self.is_target(word)) {
@@ -260,7 +260,7 @@ impl Judge {
         }
     }
 
-    /// Where the old hooks lie on a client's command line, with the blank before each; none where one does more.
+    /// The positions of the obsolete hooks on a client's command line, with the space before each; none if one does more.
     fn hook_options(&self, simple: &Simple) -> Option<Vec<std::ops::Range<usize>>> {
         Client::of_program(simple.program())?;
         let mut cuts = Vec::new();
@@ -274,7 +274,7 @@ impl Judge {
         Some(cuts)
     }
 
-    /// What a script or a text for another shell does; none where the command is neither.
+    /// What a script, or a command line for another shell, does; none if the command is neither.
     fn inner(&self, simple: &Simple, depth: usize) -> Option<HookVerdict> {
         let text = self.inner_text(simple, depth)?;
         let judged = self.judge_within(&text, depth - 1);
@@ -329,7 +329,7 @@ impl Judge {
                 .next();
             let long = simple
                 .arguments()
-                .find_map(|name| name.strip_prefix("--target-directory="));
+                .find_map(|word| word.strip_prefix("--target-directory="));
             to.extend(directory.or(long).or(simple.operands().next_back()));
         } else if program == "tee" {
             to.extend(simple.operands());
@@ -348,7 +348,7 @@ impl Judge {
             .collect()
     }
 
-    /// Whether every path that a command names is a copy or belongs to an instance.
+    /// Whether every path in a command is a copy or belongs to an instance.
     fn all_ours(&self, simple: &Simple, copied: &BTreeSet<PathBuf>) -> bool {
         let mut paths = simple
             .operands()
@@ -366,32 +366,33 @@ impl Judge {
         paths.peek().is_some() && paths.all(ours)
     }
 
-    /// Whether a path is a file of an instance, or lies in its directories.
+    /// Whether a path is a file of an instance, or is in one of its directories.
     fn is_target(&self, word: &str) -> bool {
         let path = Path::new(word);
         path.is_absolute()
             && self.scopes.iter().any(|scope| {
                 scope.files.contains(path)
-                    || scope.directories.iter().any(|file| path.starts_with(file))
+                    || scope.directories.iter().any(|own| path.starts_with(own))
             })
     }
 
     fn is_lineage(&self, word: &str) -> bool {
-        // What certbot and acme.sh hand to a hook.
-        let handed = ["RENEWED_LINEAGE", "CERT_FULLCHAIN_PATH", "CERT_KEY_PATH"];
+        // Variables that certbot and acme.sh set for a hook.
+        let variables = ["RENEWED_LINEAGE", "CERT_FULLCHAIN_PATH", "CERT_KEY_PATH"];
         let path = Path::new(word);
         let mut lineages = self.scopes.iter().flat_map(|scope| &scope.lineages);
-        handed.iter().any(|text| word.contains(text)) || lineages.any(|file| path.starts_with(file))
+        variables.iter().any(|name| word.contains(name))
+            || lineages.any(|directory| path.starts_with(directory))
     }
 }
 
 fn has_client(commands: &str) -> bool {
     let parsed = command::parse(commands);
     let mut programs = parsed.simple.iter().map(Simple::program);
-    programs.any(|text| Client::of_program(text).is_some())
+    programs.any(|program| Client::of_program(program).is_some())
 }
 
-/// A file that was copied into a directory is named by that directory and its own name.
+/// Whether a pattern in a directory covers what was copied there.
 fn within_copy(path: &Path, copied: &BTreeSet<PathBuf>) -> bool {
     let parent = path.parent().unwrap_or(path);
     let file = path.file_name().unwrap_or_default().to_string_lossy();
@@ -402,13 +403,13 @@ fn within_copy(path: &Path, copied: &BTreeSet<PathBuf>) -> bool {
             .any(|copy| copy == parent || copy.parent() == Some(parent))
 }
 
-/// The path of `from` once it was copied to the directory `to`.
+/// The path of `from` after a copy to the directory `to`.
 fn joined(to: &str, from: &str) -> String {
     let name = Path::new(from).file_name().unwrap_or_default();
     Path::new(to).join(name).to_string_lossy().into_owned()
 }
 
-/// Each hook on a client's command line: where option and value lie, with the blank before, and the value.
+/// Each hook on a client's command line: the position of option and value, with the space before, and the value.
 fn hooks_on(simple: &Simple) -> Vec<(std::ops::Range<usize>, String)> {
     let words = simple.command();
     let mut hooks = Vec::new();
@@ -424,7 +425,7 @@ fn hooks_on(simple: &Simple) -> Vec<(std::ops::Range<usize>, String)> {
             let value = value.or(words.get(last).map(|word| &*word.text));
             let end = words
                 .get(last)
-                .map_or(words[at].span.end, |shell_word| shell_word.span.end);
+                .map_or(words[at].span.end, |word| word.span.end);
             hooks.push((start..end, value.unwrap_or_default().to_owned()));
             at = last;
         }
@@ -433,12 +434,12 @@ fn hooks_on(simple: &Simple) -> Vec<(std::ops::Range<usize>, String)> {
     hooks
 }
 
-/// A command with the variables that the text sets put in.
+/// A command with the variables of the text expanded.
 fn expanded(simple: &Simple, variables: &BTreeMap<String, String>) -> Simple {
     let mut simple = simple.clone();
     let words = simple.words.iter_mut().chain(&mut simple.writes);
     for word in words.filter(|word| word.text.contains('$')) {
-        // Of two names of which one begins the other, the longer first.
+        // If one name is the beginning of another, the longer one first.
         for (name, value) in variables.iter().rev() {
             word.text = word.text.replace(&format!("${{{name}}}"), value);
             word.text = word.text.replace(&format!("${name}"), value);

@@ -70,7 +70,7 @@ fn a_guides_hook_is_old_as_a_whole() {
             "restarts PostgreSQL",
             "copies to /etc/postgresql/tls/server.crt",
             "copies to /etc/postgresql/tls/server.key",
-            "changes owner or mode of the copy"
+            "changes the owner or mode of the copy"
         ]
     );
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::facts::HostFacts;
 use super::look::HostLook;
 use super::survey::SurveyedLineage;
-use crate::acme::{Deed, FoundHook, Hook, HookJudgement, HookPlace, Judge, Removal, Scope, Tree};
+use crate::acme::{
+    AreaContents, Deed, Hook, HookJudgement, HookPlace, Judge, Removal, Scope, Tree,
+};
 use crate::check::finding::Finding;
 use crate::config::Mode;
 
@@ -74,7 +76,7 @@ fn scope(facts: &HostFacts, lineages: &[SurveyedLineage]) -> Option<Scope> {
     })
 }
 
-fn of_hooks(judge: &Judge, found: &FoundHook) -> Vec<Finding> {
+fn of_hooks(judge: &Judge, found: &AreaContents) -> Vec<Finding> {
     let mut old: Vec<Old> = found
         .hooks
         .iter()
@@ -147,7 +149,7 @@ fn at(place: &HookPlace) -> String {
     }
 }
 
-fn unread(found: &FoundHook) -> Option<Finding> {
+fn unread(found: &AreaContents) -> Option<Finding> {
     let all: BTreeSet<_> = found.unread.iter().collect();
     let (denied, other): (Vec<_>, Vec<_>) = all.into_iter().partition(|unread| unread.denied);
     let list = |unread: &[&crate::acme::Unread]| {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::acme::{Area, ClientHome, FoundHook, Tree, Unread, areas, homes, origin};
+use crate::acme::{Area, AreaContents, ClientHome, Tree, Unread, areas, homes, origin};
 use crate::check::unit::systemd_runs;
 use crate::config::Config;
 use crate::host::file::Unopened;
@@ -15,7 +15,7 @@ use crate::lineage::{Spec, read};
 #[derive(Debug, Default)]
 pub(super) struct AcmeSurvey {
     /// Hooks and schedules of all areas.
-    pub(super) found: FoundHook,
+    pub(super) found: AreaContents,
     /// Each lineage that an instance names.
     pub(super) lineages: Vec<SurveyedLineage>,
 }

@@ -1,4 +1,4 @@
-//! The document that `probe --json` prints, and of which the text is drawn.
+//! The document that `probe --json` prints, and that the text is made from.
 
 use std::net::IpAddr;
 
@@ -16,12 +16,12 @@ pub(super) struct ProbeJson {
     version: u32,
     pub(super) host: String,
     pub(super) port: u16,
-    /// The address that was to be used in place of the host's own.
+    /// The address to use instead of the host's own.
     pub(super) hostaddr: Option<IpAddr>,
-    /// Whether TLS was begun without an SSLRequest.
+    /// Whether TLS was started without an SSLRequest.
     pub(super) direct: bool,
     pub(super) roots: RootsView,
-    /// Whether `verify-full` takes what each address that answered serves.
+    /// Whether `verify-full` accepts what each answering address serves.
     pub(super) accepted: bool,
     /// The first reason why not.
     problem: Option<String>,
@@ -53,20 +53,20 @@ pub(super) struct ServedView {
     pub(super) key_exchange: String,
     pub(super) verify_full: ProbeVerdict,
     pub(super) verify_ca: ProbeVerdict,
-    /// Where other clients judge otherwise, or something was sent in vain.
+    /// What other clients judge differently, or what was sent in vain.
     pub(super) notes: Vec<String>,
     /// As it was sent, the leaf first.
     pub(super) chain: Vec<Sent>,
     /// The root that the chain leads to.
     pub(super) root: Option<Sent>,
-    /// What of the chain that clients need ends before the leaf.
+    /// The certificate in the chain that clients need and that expires before the leaf.
     pub(super) chain_end: Option<EndView>,
 }
 
 #[derive(Serialize, PartialEq)]
 pub(super) struct ProbeVerdict {
     pub(super) accepted: bool,
-    /// Whether pgcertd can tell; what it cannot tell is not accepted, and may be.
+    /// Whether pgcertd can tell. If it can't, `accepted` is false, although clients may accept it.
     pub(super) judged: bool,
     pub(super) reasons: Vec<Fault>,
 }
@@ -82,7 +82,7 @@ pub(super) struct Sent {
     pub(super) not_after: Timestamp,
     pub(super) key: String,
     pub(super) signature: String,
-    /// Whether the way from the leaf to the root leads through it.
+    /// Whether it is on the path from the leaf to the root.
     pub(super) used: bool,
 }
 
@@ -129,7 +129,7 @@ impl AddressView {
                 Some(ServedView::from_served(served, roots, host, now)),
             ),
             Err(unanswered) => (
-                Some(format!("{}; {}", unanswered.why, unanswered.mend)),
+                Some(format!("{}; {}", unanswered.why, unanswered.fix)),
                 None,
             ),
         };
@@ -154,13 +154,13 @@ impl ServedView {
         let unreadable = served.intermediates.len() - rest.len();
         if unreadable > 0 {
             notes.push(format!(
-                "{unreadable} of the certificates that were sent cannot be parsed, and are left out"
+                "{unreadable} of the certificates that were sent cannot be parsed and are left out"
             ));
         }
         let sent: Vec<Sent> = std::iter::once(&served.leaf)
             .chain(&rest)
             .enumerate()
-            .map(|(position, it)| Sent::from_certificate(it, used.contains(&position)))
+            .map(|(at, certificate)| Sent::from_certificate(certificate, used.contains(&at)))
             .collect();
         let full = chain.iter().cloned().chain(name).collect();
         let needed = Needed::new(&served.leaf, &rest, roots, now);

@@ -1,4 +1,4 @@
-//! What a person reads of a probe, in 80 columns.
+//! The text of a probe, in 80 columns.
 
 use jiff::Timestamp;
 
@@ -38,7 +38,7 @@ pub(super) fn drawn(document: &ProbeJson, now: Timestamp) -> Page {
         }
     }
     if drawn.len() > 1 {
-        let text = "the addresses do not serve the same: a client gets one or the other";
+        let text = "the addresses serve different things: a client gets one or the other";
         out.end().styled(ODD, "?").put(" ").line(text);
     }
     out
@@ -70,14 +70,14 @@ fn headline(document: &ProbeJson, served: &ServedView) -> Page {
     out
 }
 
-/// The addresses that serve the same.
+/// The addresses that serve this.
 fn places(document: &ProbeJson, served: &ServedView) -> String {
     let same = |view: &&AddressView| view.served.as_ref() == Some(served);
     let places: Vec<_> = document
         .addresses
         .iter()
         .filter(same)
-        .map(|address_view| address_view.address.as_str())
+        .map(|view| view.address.as_str())
         .collect();
     let how = if document.direct { ", direct TLS" } else { "" };
     places.join(", ") + how
@@ -103,7 +103,7 @@ fn leaf(served: &ServedView, now: Timestamp) -> Page {
     if let Some(first) = chain_end {
         out.labelled(
             "",
-            format_args!("when {} ends, before the leaf", first.name),
+            format_args!("when {} expires, before the leaf", first.name),
         );
     }
     out.labelled("leaf", format_args!("SHA-256 {}", leaf.fingerprint));
@@ -127,7 +127,7 @@ fn chain(served: &ServedView, now: Timestamp) -> Page {
     out
 }
 
-/// How long it lasts, and how strong it is.
+/// When it expires, and its key and signature.
 fn terms(sent: &Sent, now: Timestamp) -> String {
     let left = sent.not_after.duration_since(now);
     let left = if left.is_negative() {
@@ -142,15 +142,15 @@ fn terms(sent: &Sent, now: Timestamp) -> String {
 fn verdicts(served: &ServedView) -> Page {
     let mut out = verdict("verify-full", &served.verify_full);
     let same = served.verify_ca.reasons == served.verify_full.reasons;
-    // What holds for both is said once.
+    // Say once what applies to both.
     if same && !served.verify_ca.judged {
         out.put("verify-ca    ")
             .styled(ODD, "cannot be judged")
-            .line(", likewise");
+            .line(" either");
     } else if same && !served.verify_ca.accepted {
         out.put("verify-ca    ")
             .styled(BAD, "refuses")
-            .line(", likewise");
+            .line(", for the same reason");
     } else {
         out.add(verdict("verify-ca", &served.verify_ca));
     }
@@ -173,13 +173,13 @@ fn verdict(mode: &str, verdict: &ProbeVerdict) -> Page {
     for fault in &verdict.reasons {
         out.labelled("why", &fault.problem.what);
         if !fault.problem.fix.is_empty() {
-            out.labelled("mend", &fault.problem.fix);
+            out.labelled("fix", &fault.problem.fix);
         }
     }
     out
 }
 
-/// How psql is told to verify it in the same way; the line can be pasted.
+/// How to make psql verify it in the same way; the line can be pasted.
 fn connection(document: &ProbeJson) -> Page {
     let ProbeJson { host, port, .. } = document;
     let roots = &document.roots.from;

@@ -1,8 +1,7 @@
-//! `pgcertd probe`: what a server serves, and whether clients that verify take it.
+//! `pgcertd probe`: what a server serves, and whether clients that verify accept it.
 //!
-//! It works on any host, without a config and without a login. Every address that the name has
-//! is looked at, since a client may get any of them; the exit status is 0 where `verify-full`
-//! takes what each address that answers serves.
+//! It works on any host, without a config or a login. It looks at every address that the name resolves to, since a client may
+//! get any of them; the exit status is 0 if `verify-full` accepts what each answering address serves.
 
 mod document;
 mod drawn;
@@ -25,38 +24,35 @@ use document::ProbeJson;
 pub(super) const MANUAL: Manual = Manual {
     command: "probe",
     description: &[
-        "Asks a server for TLS as a client does, at each address that its name has, and shows what it serves: TLS \
-         version, cipher and key exchange, the chain as it was sent, names, dates, keys. It needs no login, no config \
-         and no rights, and leaves no error in the server's log; but `--direct` has a server before 17 log one line.",
+        "Asks a server for TLS like a client, at each address that its name resolves to, and shows what it serves: TLS \
+         version, cipher and key exchange, the chain as sent, names, dates and keys. It needs no login, config or special \
+         rights, and leaves no error in the server's log, except for one line with `--direct` on a server before 17.",
         "Then it says whether a client with `sslmode=verify-full`, and one with `sslmode=verify-ca`, accepts that, as \
-         psql does with OpenSSL 3, each reason with its remedy. Where other clients judge otherwise, a note says so, and \
-         where a signature without a digest (Ed25519, Ed448) keeps clients with SCRAM passwords out.",
-        "An address at which nobody answers is shown, and counts for nothing as long as another answers. \
+         psql does with OpenSSL 3, and how to fix each problem. A note says if other clients judge differently, or if a \
+         signature without a digest (Ed25519, Ed448) locks out clients with SCRAM passwords.",
+        "An address where nobody answers is shown, but doesn't count as long as another one answers. \
          `docs/clients.md` has the line that makes each kind of client verify.",
     ],
     exit: &[
         (
             Exit::Well,
-            "verify-full accepts what each address that answers serves",
+            "verify-full accepts what each answering address serves",
         ),
         (
             Exit::Problem,
-            "it does not, that cannot be judged, or the server could not be asked",
+            "it doesn't, that can't be judged, or the server could not be asked",
         ),
-        (
-            Exit::Usage,
-            "wrong usage, or the file of `--ca` cannot be read",
-        ),
+        (Exit::Usage, "wrong usage, or the `--ca` file can't be read"),
     ],
     chapters: no_chapters,
     examples: &[
         (
             "pgcertd probe db.example.com",
-            "As the clients name the server; port 5432.",
+            "The server as its clients name it, on port 5432.",
         ),
         (
             "pgcertd probe --ca ./root.pem '[2001:db8::7]:5433'",
-            "An IPv6 address with a port, and a root of your own.",
+            "An IPv6 address with a port, and your own root.",
         ),
         (
             "pgcertd probe --hostaddr 192.0.2.7 db.example.com",
@@ -74,19 +70,19 @@ const SYSTEM: &str = "system";
 
 #[derive(Debug, Args)]
 pub(super) struct ProbeArguments {
-    /// The server, as its clients name it; the port is 5432 where none is given.
+    /// The server as its clients name it; the port defaults to 5432.
     #[arg(value_name = "HOST[:PORT]")]
     address: Address,
-    /// Connect to this IP address, and verify for HOST all the same (as libpq's hostaddr does).
+    /// Connect to this IP address, but verify for HOST, like libpq's hostaddr.
     #[arg(long, value_name = "IP")]
     hostaddr: Option<IpAddr>,
-    /// Trust these roots (PEM) instead of the system's, as libpq does with sslrootcert=FILE.
+    /// Trust these roots (PEM) instead of the system's, like libpq's sslrootcert=FILE.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     ca: Option<PathBuf>,
-    /// Begin with TLS at once, as sslnegotiation=direct does: PostgreSQL 17 and later.
+    /// Start TLS directly, like libpq's sslnegotiation=direct: PostgreSQL 17 and later.
     #[arg(long)]
     direct: bool,
-    /// How long each address may take.
+    /// The time limit for each address.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::positive)]
     timeout: Duration,
 }
@@ -107,10 +103,10 @@ struct ProbeAnswer {
     served: Result<Served, Unanswered>,
 }
 
-/// Why nothing was seen at an address, and what to do about it.
+/// Why nothing was seen at an address, and how to fix it.
 struct Unanswered {
     why: String,
-    mend: String,
+    fix: String,
 }
 
 pub(super) async fn probe(wanted: &ProbeArguments, json: bool) -> Result<Exit, Failure> {
@@ -135,7 +131,7 @@ pub(super) async fn probe(wanted: &ProbeArguments, json: bool) -> Result<Exit, F
     })
 }
 
-/// The roots, and where they are from.
+/// The roots, and where they come from.
 fn roots(wanted: &ProbeArguments) -> Result<(Roots, String), Failure> {
     let Some(file) = &wanted.ca else {
         return Ok((Roots::system(), SYSTEM.to_owned()));
@@ -157,12 +153,12 @@ async fn resolved(wanted: &ProbeArguments) -> Result<Vec<SocketAddr>, Failure> {
         Ok(Ok(found)) => found,
         Ok(Err(error)) => {
             return Err(Failure::problem(&format!(
-                "{host} has no address: {error}; is the name right, and does this host resolve it?"
+                "cannot resolve {host}: {error}; is the name right?"
             )));
         }
         Err(_) => {
             return Err(Failure::problem(&format!(
-                "no name server has told the address of {host} within {:.1} s",
+                "{host} could not be resolved within {:.1} s",
                 wanted.timeout.as_secs_f32()
             )));
         }
@@ -176,7 +172,7 @@ async fn resolved(wanted: &ProbeArguments) -> Result<Vec<SocketAddr>, Failure> {
     Ok(sockets)
 }
 
-/// Looks at all addresses at once; what was seen is in their order.
+/// Looks at all addresses at once; the answers are in their order.
 async fn look(
     prober: &Prober,
     wanted: &ProbeArguments,
@@ -195,7 +191,7 @@ async fn look(
                     Err(not_direct(&error, asked.as_ref()))
                 }
                 Err(error) => Err(Unanswered {
-                    mend: mend(&error).to_owned(),
+                    fix: fix(&error).to_owned(),
                     why: error.to_string(),
                 }),
             };
@@ -210,42 +206,42 @@ async fn look(
     Ok(seen.into_iter().map(|(_, seen)| seen).collect())
 }
 
-/// What a server that took no direct handshake says to the request that all understand.
+/// A server that doesn't accept direct TLS, by its answer to an SSLRequest, which they all understand.
 fn not_direct(error: &ProbeError, asked: Result<&Served, &ProbeError>) -> Unanswered {
-    let mend = match asked {
+    let fix = match asked {
         Ok(_) => {
-            "it is PostgreSQL before 17, or something before it that asks for an SSLRequest: \
-             probe it without --direct, and give clients no sslnegotiation=direct"
+            "it is PostgreSQL before 17, or a proxy that expects an SSLRequest: \
+             probe it without --direct, and don't set sslnegotiation=direct in clients"
         }
         Err(ProbeError::TlsOff { .. }) => {
             "it is PostgreSQL without TLS: set ssl = on in its configuration and reload it"
         }
-        Err(_) => "it answers no SSLRequest either: is this PostgreSQL's port?",
+        Err(_) => "it doesn't answer an SSLRequest either: is this PostgreSQL's port?",
     };
     Unanswered {
         why: error.to_string(),
-        mend: mend.to_owned(),
+        fix: fix.to_owned(),
     }
 }
 
-fn mend(error: &ProbeError) -> &'static str {
+fn fix(error: &ProbeError) -> &'static str {
     match error {
         ProbeError::Connect { .. } => {
-            "does PostgreSQL run there, is that address in listen_addresses, and does a firewall let it through?"
+            "is PostgreSQL running there, is that address in listen_addresses, and does the firewall let it through?"
         }
-        ProbeError::Silent { .. } => "it hangs, or a firewall drops what is sent; see --timeout",
+        ProbeError::Silent { .. } => "it hangs, or a firewall drops the packets; see --timeout",
         ProbeError::TlsOff { .. } => {
             "set ssl = on, ssl_cert_file and ssl_key_file in its configuration and reload it"
         }
         ProbeError::Turned { .. } | ProbeError::Closed { .. } => "its log says why",
         ProbeError::NotPostgres { .. } => "is this PostgreSQL's port?",
         ProbeError::NotDirect { .. } => "probe it without --direct",
-        ProbeError::Handshake { source, .. } => handshake_mend(source),
-        ProbeError::Unparsable { .. } => "see it with openssl s_client -starttls postgres",
+        ProbeError::Handshake { source, .. } => handshake_fix(source),
+        ProbeError::Unparsable { .. } => "look at it with openssl s_client -starttls postgres",
     }
 }
 
-fn handshake_mend(error: &std::io::Error) -> &'static str {
+fn handshake_fix(error: &std::io::Error) -> &'static str {
     use rustls::AlertDescription as A;
     let inner = error
         .get_ref()
@@ -257,25 +253,28 @@ fn handshake_mend(error: &std::io::Error) -> &'static str {
         Some(
             rustls::Error::AlertReceived(A::HandshakeFailure) | rustls::Error::PeerIncompatible(_),
         ) => {
-            "it has no cipher or kind of key in common with pgcertd: see ssl_ciphers and the key \
+            "it has no cipher or key type in common with pgcertd: see ssl_ciphers and the key \
              there; libpq may still connect"
         }
         _ => "its log says why",
     }
 }
 
-/// One address: its sentence. Several: a line for each.
+/// One sentence, or a line for each address if there are several.
 fn unanswered(address: &Address, seen: &[ProbeAnswer]) -> Failure {
     let sentences: Vec<String> = seen
         .iter()
         .filter_map(|seen| seen.served.as_ref().err())
-        .map(|unanswered| format!("{}; {}", unanswered.why, unanswered.mend))
+        .map(|unanswered| format!("{}; {}", unanswered.why, unanswered.fix))
         .collect();
     match sentences.as_slice() {
         [only] => Failure::problem(only),
         many => {
-            let lines: Vec<String> = many.iter().map(|text| format!("  {text}")).collect();
-            let first = format!("{address} was not seen at any of its addresses:");
+            let lines: Vec<String> = many
+                .iter()
+                .map(|sentence| format!("  {sentence}"))
+                .collect();
+            let first = format!("no answer from any address of {address}:");
             Failure::problem(&first).with_lines(&lines)
         }
     }

@@ -36,29 +36,29 @@ use document::{SetupJson, SetupOutcome};
 pub(super) const MANUAL: Manual = Manual {
     command: "setup",
     description: &[
-        "Finds the servers that run on this host and the lineages below the watched directories, and proposes the pair \
+        "Finds the servers that run on this host and the lineages below the watched directories, and proposes the lineage \
          whose names fit this host. It shows exactly what it will change, asks, and then: writes the instance into \
          `conf.d/NAME.toml` beside the config, installs the certificate, sets `ssl`, `ssl_cert_file` and `ssl_key_file` \
-         by ALTER SYSTEM over the server's own Unix socket, reloads the server, and looks on a new TLS connection at \
-         what clients now get. At the end stands the line with which clients verify it.",
-        "Where a step fails, those before it are undone, and what could not be undone is named; after a crash the next \
+         by ALTER SYSTEM over the server's own Unix socket, reloads the server, and checks on a new TLS connection what \
+         clients now get. It ends with the connection string of a client that verifies the server.",
+        "If a step fails, those before it are undone, and what could not be undone is named; after a crash the next \
          `setup` or `--undo` does that. It never restarts a server, ends no session, and leaves certificates alone that a \
          distribution shares between services.",
-        "A server that names a private pair of its own already goes on with it: those files are taken over, and no \
-         setting is changed. Where the installed unit keeps the daemon from a path that the instance needs, files in \
-         `/etc/postgresql`, in a data directory or under `/home` for example, it writes a drop-in for the unit, \
-         `/etc/systemd/system/pgcertd.service.d/setup-NAME.conf`, which opens that path alone, and restarts a daemon that \
-         runs. An instance that the config has keeps what stands there; what is missing is done.",
-        "Without `--data-directory` or `--instance` it proposes servers of those users alone for whom pgcertd works here: \
+        "If the server already uses private files of its own, it keeps them: pgcertd takes them over, and changes no \
+         setting. Where the installed unit keeps the daemon from a path that the instance needs (in `/etc/postgresql`, \
+         in a data directory or under `/home`, for example), it writes a drop-in for the unit, \
+         `/etc/systemd/system/pgcertd.service.d/setup-NAME.conf`, which opens that path alone, and restarts a running \
+         daemon. What the config says of an instance that it has already stays; what is missing is added.",
+        "Without `--data-directory` or `--instance` it only proposes servers of users for whom pgcertd works here: \
          the one as whom the packaged service runs, usually postgres, and the owners of the data directories that the config names. Any \
-         user of a host can start a PostgreSQL of his own; his is listed at most, with his name, and gets a lineage's private key \
+         user of a host can start a PostgreSQL; another user's is at most listed, with its user, and gets a lineage's private key \
          only if it is named.",
         "Where the name that a client asks for decides (PostgreSQL 19 with `ssl_sni = on` and lines in `pg_hosts.conf`), it sets \
          neither file, but adds a line for the instance's names to `pg_hosts.conf`, shown as a diff, once the certificate is in place; \
-         other names keep theirs. Where another line has one of these names already, it changes nothing and says which.",
-        "Where another program keeps the server's configuration (Patroni, or `allow_alter_system = off`), \
-         it is refused, and `--print` shows the lines to write there.",
-        "It is run by root, or by the server's user where that user may write the config.",
+         other names keep theirs. If another line already has one of these names, it changes nothing and says which.",
+        "If another program keeps the server's configuration (Patroni, or `allow_alter_system = off`), \
+         it refuses, and `--print` shows the lines to write there.",
+        "Run it as root, or as the server's user if that user may write the config.",
     ],
     exit: &[
         (

@@ -1,5 +1,4 @@
-//! What `pgcertd status` shows a person: a line for each instance, and below it what is wrong and
-//! what mends it.
+//! What `pgcertd status` prints: a line for each instance, and below that the problems and their fixes.
 
 use anstyle::Style;
 use jiff::Timestamp;
@@ -28,11 +27,11 @@ pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> Page 
         }
     }
     if view.instances.is_empty() {
-        out.line("  no instance is configured; see the model config");
+        out.line("  no instance is configured; see the example config");
     }
     if let Some(why) = &view.uncovered_unknown {
         out.end().styled(BAD, "!").put(" ").hanging(format_args!(
-            "Whether servers run here that no instance covers is not known: {why}"
+            "Can't tell whether servers run here that no instance covers: {why}"
         ));
     }
     for directory in &view.uncovered {
@@ -41,15 +40,15 @@ pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> Page 
         let whose = user.map_or_else(String::new, |uid| format!(" of user {}", user_name(uid)));
         let warning = match user {
             Some(uid) if !ServedUsers::by(config).include(uid) => {
-                " Set up, it gives that user a lineage's private key."
+                " Setting it up gives that user a lineage's private key."
             }
             _ => "",
         };
-        let mend = config.command(&["setup", "--data-directory", &directory]);
+        let setup = config.command(&["setup", "--data-directory", &directory]);
         out.end().styled(ODD, "?").put(" ").hanging(format_args!(
             "{directory} belongs to a running PostgreSQL server{whose} that no instance covers.{warning}"
         ));
-        out.pasteable("mend", CommandLine::checked(mend).as_ref());
+        out.pasteable("fix", CommandLine::checked(setup).as_ref());
     }
     out
 }
@@ -116,7 +115,7 @@ fn table(view: &StatusView, now: Timestamp) -> Page {
     out
 }
 
-/// How an instance is, in one sign.
+/// The sign before an instance.
 fn mark(instance: &InstanceView, now: Timestamp) -> (Style, char) {
     let nearing = Nearing::from_view(instance, now);
     if !instance.is_well(now) {
@@ -128,7 +127,7 @@ fn mark(instance: &InstanceView, now: Timestamp) -> (Style, char) {
     }
 }
 
-/// Days and bar, 16 columns.
+/// Time left and bar, 16 columns.
 fn left(out: &mut Page, shown: Option<&CertificateView>, thresholds: Thresholds, now: Timestamp) {
     match shown {
         Some(shown) => {
@@ -140,8 +139,7 @@ fn left(out: &mut Page, shown: Option<&CertificateView>, thresholds: Thresholds,
     };
 }
 
-/// What of an instance is near its end, and what mends it. Where the lineage's own
-/// is not, what was said of the state is the remedy.
+/// What is about to expire, and the fix. If the lineage has a newer one, the problem of the state says what to do.
 fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> Page {
     let problem = nearing.problem();
     let mut out = Page::default();
@@ -159,7 +157,7 @@ fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> Page {
     };
     let line = match nearing.expiry {
         Expiry::Expired => format!("{name} has a {what} that expired on {day}."),
-        _ => format!("{name} needs another {what} before {day}."),
+        _ => format!("{name} needs a new {what} before {day}."),
     };
     out.end().styled(style, mark).put(" ").hanging(line);
     out.labelled("why", &problem.what);
@@ -167,7 +165,7 @@ fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> Page {
     out
 }
 
-/// What is wrong with one instance, and what mends it.
+/// The problem of one instance, and the fix.
 fn explained(instance: &InstanceView) -> Page {
     let mut out = Page::default();
     if instance.state.is_well() {
@@ -198,7 +196,7 @@ fn headline(instance: &InstanceView) -> String {
     } = instance;
     let short = |c: &CertificateView| format!("{}…", c.fingerprint.short());
     if instance.state == State::Unknown {
-        return format!("{name} is not known.");
+        return format!("The state of {name} is unknown.");
     }
     let now_served = match (served, installed) {
         (Some(served), _) => {
@@ -213,16 +211,13 @@ fn headline(instance: &InstanceView) -> String {
             short(installed),
             day(installed.term().1)
         ),
-        (None, None) => format!("{name} has no certificate installed that could be seen"),
+        (None, None) => format!("{name} has no certificate that pgcertd can see"),
     };
     match source {
         Some(source) if served.as_ref().or(installed.as_ref()) != Some(source) => {
             format!("{now_served}; its lineage holds {}.", short(source))
         }
-        Some(_) => format!("{now_served}, as its lineage does."),
-        None if instance.state == State::Unknown => {
-            format!("{now_served}; its lineage may not be looked at by this user.")
-        }
+        Some(_) => format!("{now_served}, the same as its lineage."),
         None => format!("{now_served}; its lineage holds nothing usable."),
     }
 }
@@ -308,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_near_its_end_is_marked_and_explained_although_it_is_in_sync() {
+    fn a_certificate_that_is_about_to_expire_is_marked_and_explained_even_if_in_sync() {
         for (left, head, mark, well, first) in [
             (21, "all well", " ", true, None),
             (
@@ -316,14 +311,14 @@ mod tests {
                 "1 warning",
                 "?",
                 true,
-                Some("needs another certificate before 2026-12-15."),
+                Some("needs a new certificate before 2026-12-15."),
             ),
             (
                 6,
                 "1 problem",
                 "!",
                 false,
-                Some("needs another certificate before 2026-12-01."),
+                Some("needs a new certificate before 2026-12-01."),
             ),
             (
                 -2,
@@ -346,21 +341,21 @@ mod tests {
                 continue;
             };
             assert_eq!(lines[3], format!("{mark} 16-main {first}"));
-            assert!(lines[4].starts_with("  why   lineage pg.example.com is not renewed: "));
+            assert!(lines[4].starts_with("  why   lineage pg.example.com has not been renewed: "));
             assert!(
                 lines
                     .iter()
-                    .any(|text| text.starts_with("  mend  see why the ACME client"))
+                    .any(|line| line.starts_with("  fix   find out why the ACME client"))
             );
             assert!(
-                lines.iter().all(|name| name.chars().count() <= WIDTH),
+                lines.iter().all(|line| line.chars().count() <= WIDTH),
                 "{lines:#?}"
             );
         }
     }
 
     #[test]
-    fn a_crl_that_is_near_its_end_is_explained_beside_the_certificate() {
+    fn a_crl_that_is_about_to_expire_is_explained_besides_the_certificate() {
         let mut view = view(State::InSync, 20, 20);
         let hours = |count: i64| now() + SignedDuration::from_hours(count);
         let crl = CompanionView {
@@ -377,20 +372,20 @@ mod tests {
         view.instances[0].trust_files.crl.installed = Some(crl);
         let (head, lines) = shown(&view);
         assert_eq!(head, "1 problem");
-        let of_it = |line: &str| lines.iter().any(|text| text == line);
+        let has = |wanted: &str| lines.iter().any(|line| line == wanted);
         assert!(
-            of_it("? 16-main needs another certificate before 2026-12-15."),
+            has("? 16-main needs a new certificate before 2026-12-15."),
             "{lines:#?}"
         );
         assert!(
-            of_it("! 16-main needs another CRL before 2026-11-25."),
+            has("! 16-main needs a new CRL before 2026-11-25."),
             "{lines:#?}"
         );
         assert!(!view.is_well(now()));
     }
 
     #[test]
-    fn where_a_state_keeps_the_renewal_away_its_remedy_is_enough() {
+    fn if_a_state_holds_the_renewal_up_its_fix_is_enough() {
         let (head, lines) = shown(&view(State::NotServed, 80, 9));
         assert_eq!(head, "1 problem");
         let mut last = lines.iter().rev();
@@ -400,7 +395,7 @@ mod tests {
             "{left}"
         );
         assert!(left.ends_with("expires in 9 days"), "{left}");
-        assert_eq!(last.next().expect("a line"), "  mend  what to do");
+        assert_eq!(last.next().expect("a line"), "  fix   what to do");
 
         // A state that is well does not hide what cannot wait.
         let view = view(State::Waiting, 80, 6);
@@ -409,20 +404,20 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_mends_stands_whole_on_a_line_of_its_own() {
+    fn a_command_that_fixes_it_is_whole_on_its_own_line() {
         let long = format!("pgcertd setup --data-directory /{}", "d".repeat(90));
-        for (mend, command, drawn) in [
+        for (fix, command, drawn) in [
             ("", None, String::new()),
-            ("do it", None, "  mend  do it\n".to_owned()),
-            ("", Some(long.as_str()), format!("  mend  {long}\n")),
+            ("do it", None, "  fix   do it\n".to_owned()),
+            ("", Some(long.as_str()), format!("  fix   {long}\n")),
             (
                 "at once",
                 Some("pgcertd sync a"),
-                "  mend  at once:\n        pgcertd sync a\n".to_owned(),
+                "  fix   at once:\n        pgcertd sync a\n".to_owned(),
             ),
         ] {
             let mut page = Page::default();
-            page.mended(mend, command.and_then(CommandLine::checked).as_ref());
+            page.mended(fix, command.and_then(CommandLine::checked).as_ref());
             assert_eq!(page.plain(), drawn);
         }
         let mut view = view(State::InSync, 80, 80);
@@ -431,7 +426,7 @@ mod tests {
         assert_eq!(head, "1 warning");
         assert_eq!(
             lines.last().expect("a line"),
-            "  mend  pgcertd setup --data-directory '/srv/pg data'"
+            "  fix   pgcertd setup --data-directory '/srv/pg data'"
         );
     }
 }

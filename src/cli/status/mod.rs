@@ -1,6 +1,6 @@
 //! `pgcertd status`: source, installed and served of every instance, live.
 //!
-//! Where the caller may not look, the daemon's last view is shown, with its age.
+//! A caller who isn't allowed to look is shown the daemon's last view, with its age.
 
 mod drawn;
 
@@ -26,29 +26,29 @@ use crate::server::running::uncovered;
 pub(super) const MANUAL: Manual = Manual {
     command: "status",
     description: &[
-        "Looks at each instance now: what its lineage holds, what is installed, and what a new TLS connection \
-         gets. For each that is not well it says why, and what mends it.",
-        "Every user may ask. Who may not look is shown what the daemon saw last, with its age; without a daemon \
-         the instance is `unknown`.",
-        "A certificate that was not renewed when it should have been is named with `?` while there is time: less than \
-         a quarter of its lifetime or 21 days is left, whichever is less. From a tenth or 7 days on it is a problem \
-         as any other. The worst of source, installed and served counts, and of each chain the first to end of the certificates that clients need: an \
-         intermediate may end before the leaf. A PostgreSQL server of this host that no \
-         instance covers is named with `?` too.",
-        "A CA of clients and a CRL are named in the same way, since every client of a CA is refused once it, or its CRL, \
-         has ended; of a CRL 3 days and 1 day count in place of 21 and 7, and none of the first 25 hours of one that \
-         lasts a day or longer.",
+        "Looks at each instance now: what its lineage holds, what is installed, and what a new TLS connection gets. If \
+         there is a problem, it says why, and how to fix it.",
+        "Any user can run it. Users who aren't allowed to look are shown what the daemon last saw, with its age; without \
+         a daemon the instance is `unknown`.",
+        "A certificate that should have been renewed is marked `?` while there is time: less than a quarter of its \
+         lifetime or 21 days is left, whichever is less. From a tenth or 7 days on it is a problem like any other. The \
+         worst of source, installed and served counts, and in each chain whichever certificate that clients need expires \
+         first: an intermediate may expire before the leaf. A PostgreSQL server on this host that no instance covers is \
+         marked `?` too.",
+        "CAs of clients and CRLs are marked in the same way, since the server refuses every client of a CA once the CA \
+         or its CRL has expired. For a CRL the limits are 3 days and 1 day instead of 21 and 7, and the first 25 hours of \
+         one that lasts a day or longer never count.",
     ],
     exit: &[
         (
             Exit::Well,
-            "every instance is `in_sync`, `not_running` or `waiting`, no certificate, CA of clients or CRL is about to expire, and \
-             the processes of this host could be looked at",
+            "every instance is `in_sync`, `not_running` or `waiting`, no certificate, CA of clients or CRL is about to \
+             expire, and the processes of this host could be checked",
         ),
         (
             Exit::Problem,
-            "some instance is in another state, a look at the host failed, or a certificate or a CA of clients has less than a tenth of its lifetime or 7 days \
-             left, or a CRL a tenth or 1 day",
+            "some instance is in another state, the processes of this host could not be checked, or a certificate or a CA \
+             of clients has less than a tenth of its lifetime or 7 days left, or a CRL a tenth or 1 day",
         ),
         (Exit::Usage, "wrong usage or config"),
     ],
@@ -57,29 +57,29 @@ pub(super) const MANUAL: Manual = Manual {
         ("pgcertd status", "The whole picture."),
         (
             "pgcertd status --json | jq -r '.instances[] | .name + \" \" + .state'",
-            "For a machine: a line for each instance.",
+            "For scripts: one line per instance.",
         ),
     ],
 };
 
 fn states() -> Vec<Chapter> {
-    let states = Chapter::new("States", "The first three are well.");
+    let states = Chapter::new("States", "The first three need no action.");
     let states = State::ALL.iter().fold(states, |chapter, state| {
         let says = format!("{}\nto do: {}", state.meaning(), state.remedy());
         chapter.term(state.as_str(), says)
     });
-    let json = Chapter::new("JSON", "One document; a certificate that is not there is null.")
+    let json = Chapter::new("JSON", "One document; a missing certificate is null.")
         .term("instances", "`name`, `lineage`, `state`, `problem` (a sentence, or null), `source`, `installed`, `served`, `ca`, `crl`")
-        .term("a certificate", "`fingerprint` (SHA-256), `not_before`, `not_after`, `names`, `issuer`, `serial`, `expiry` (`fine`, `warning`, `critical` or `expired`, of what ends first), `chain_end` (what ends before it of the chain that clients need: `name`, `fingerprint`, `not_before`, `not_after`, `expiry`; null where it ends first itself)")
-        .term("ca, crl", "the files by which clients are judged, as `source` and as `installed`: `digest` (SHA-256 of the file) and `first_end` (`name` of the CA, `fingerprint`, `not_before`, `not_after`, `expiry`; null where nothing ends)")
+        .term("a certificate", "`fingerprint` (SHA-256), `not_before`, `not_after`, `names`, `issuer`, `serial`, `expiry` (`fine`, `warning`, `critical` or `expired`, of whatever expires first), `chain_end` (if something in the chain that clients need expires before it: `name`, `fingerprint`, `not_before`, `not_after`, `expiry`; otherwise null)")
+        .term("ca, crl", "the files that clients are checked against, as `source` and as `installed`: `digest` (SHA-256 of the file) and `first_end` (what expires first: `name` of the CA, `fingerprint`, `not_before`, `not_after`, `expiry`; null if nothing does)")
         .term("uncovered", "the data directories of servers that no instance covers")
-        .term("uncovered_unknown", "why there may be more of those than were found, or null")
+        .term("uncovered_unknown", "why there may be more of those, or null")
         .term("checked", "when this was seen; times are in UTC, as in RFC 3339")
-        .term("daemon", "since when it runs, or null");
+        .term("daemon", "since when it has been running, or null");
     vec![states, json]
 }
 
-/// The daemon's view is too old to stand for what is, after so many `resync` periods.
+/// After this many `resync` periods the daemon's view is too old to be shown.
 const STALE_AFTER: u32 = 3;
 
 pub(super) async fn status(config: &Config, json: bool) -> Result<Exit, Failure> {
@@ -98,13 +98,13 @@ pub(super) async fn status(config: &Config, json: bool) -> Result<Exit, Failure>
     })
 }
 
-/// What the daemon saw last. One that cannot be read is as none, which is said.
+/// What the daemon saw last; if it cannot be read, it says so and goes on without.
 fn daemon_view(config: &Config) -> Option<StatusView> {
     StatusView::read(&config.runtime_directory).unwrap_or_else(|error| {
         let file = config.runtime_directory.join(view::FILE);
         let file = file.display();
         Page::of_line(format_args!(
-            "pgcertd: {file}: {error}; what the daemon saw is not known"
+            "pgcertd: {file}: {error}; continuing without the daemon's view"
         ))
         .complain();
         None
@@ -174,45 +174,46 @@ async fn look(
     })
 }
 
-/// The data directories of servers that no instance covers: what the caller can see, and, since
-/// only root sees every process whole, what the daemon does.
+/// The data directories of servers that no instance covers: those that the caller sees and, since only root sees
+/// everything about a process, those that the daemon sees.
 fn unclaimed(config: &Config, daemon: Option<&StatusView>) -> Search<PathBuf> {
     let mut search = uncovered(&config.data_directories());
     if !is_root() {
-        let told = daemon.map_or(&[][..], |view| &view.uncovered);
-        search.found.extend(told.iter().cloned());
+        let known = daemon.map_or(&[][..], |view| &view.uncovered);
+        search.found.extend(known.iter().cloned());
         search.found.sort();
         search.found.dedup();
     }
     search
 }
 
-/// The view of one who may not look, and whom no daemon tells.
+/// The view of a user who isn't allowed to look, without the daemon's.
 fn unknown(config: &Config, mut own: InstanceView, daemon_lives: bool) -> InstanceView {
-    // What to do about it is for the daemon's user.
+    // Its fix would be for the daemon's user.
     let why = own.details.take().map(|problem| problem.what);
     let why = why.unwrap_or_default();
-    let mend = if daemon_lives {
-        "the daemon's view is too old, see in its log what holds it up; ask as root"
+    let fix = if daemon_lives {
+        "the daemon's view is too old: see its log for what is holding it up, and run this as root"
     } else {
-        "start the daemon, whose view every user is shown, or ask as root"
+        "start the daemon, whose view every user can see, or run this as root"
     };
-    let ask = format!("sudo {}", config.command(&["status"]));
-    let problem = Problem::new(format!("this user may not look: {why}"), mend).with(ask);
+    let as_root = format!("sudo {}", config.command(&["status"]));
+    let what = format!("no permission to look: {why}");
+    let problem = Problem::new(what, fix).with(as_root);
     own.state = State::Unknown;
     own.problem = Some(problem.to_string());
     own.details = Some(problem);
     own
 }
 
-/// An own view with what only the daemon can know: why its attempt failed, what it has seen
-/// rewritten, and that the caller may read what it may not.
+/// The caller's view, plus what only the daemon knows: why its attempt failed, what keeps being rewritten, and what the
+/// caller can read but the daemon can't.
 fn completed(mut own: InstanceView, told: &InstanceView, now: Timestamp) -> InstanceView {
     let blind = told.state == State::SourceInvalid && told.source.is_none();
     let leaf = |view: &InstanceView| {
         view.source
             .as_ref()
-            .map(|certificate_view| certificate_view.fingerprint)
+            .map(|certificate| certificate.fingerprint)
     };
     if leaf(told) == leaf(&own) && told.state == own.state {
         own.problem.clone_from(&told.problem);
@@ -220,10 +221,10 @@ fn completed(mut own: InstanceView, told: &InstanceView, now: Timestamp) -> Inst
     } else if told.state == State::Contended && own.state == State::OutOfDate {
         return told.clone().seen_at(now);
     } else if blind && own.source.is_some() {
-        let told = told.problem.as_deref().unwrap_or_default();
+        let problem = told.problem.as_deref().unwrap_or_default();
         own.state = State::SourceInvalid;
         own.problem = Some(format!(
-            "the daemon cannot use the lineage, although this user can: {told}"
+            "the daemon cannot use the lineage, although this user can: {problem}"
         ));
         own.details = None;
     }

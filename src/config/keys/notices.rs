@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::DEFAULT_NOTIFY_DIRECTORY;
 use crate::config::Occasion;
-use crate::config::notification::DEFAULT_NOTIFY_DIRECTORY;
 use crate::config::table::table;
 use crate::config::values::{AnyDuration, AnyPath, PositiveDuration, ProgramWords};
 

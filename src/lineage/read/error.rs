@@ -11,10 +11,10 @@ use crate::host::file::NotRegular;
 use crate::host::privilege::if_hidden;
 use crate::problem::Problem;
 
-/// The largest file that is read, in bytes. A chain of ten certificates has some 20 KiB.
+/// The largest file that is read, in bytes. A chain of ten certificates has about 20 KiB.
 pub(crate) const MAX_SIZE: u64 = 1_048_576;
 
-/// Why a lineage's files could not be read. None quotes a file's content.
+/// Why a lineage's files could not be read. Never quotes a file's content.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", self.problem())]
 pub(crate) enum ReadError {
@@ -28,7 +28,7 @@ pub(crate) enum ReadError {
         /// The name that is missing: at the end of a dangling link, what it points to.
         path: PathBuf,
     },
-    /// A CA or CRL file that is not there, or is no such file.
+    /// A CA or CRL file that doesn't exist, or isn't one.
     TrustFile {
         piece: Piece,
         /// Where it was looked for.
@@ -37,7 +37,7 @@ pub(crate) enum ReadError {
         /// Whether it may be half of a renewal.
         class: ReadErrorClass,
     },
-    /// Something that is not read, because it might block or have no end.
+    /// Something that is not read, because it might block or never end.
     NotRegular {
         /// Where it lies, without links.
         path: PathBuf,
@@ -61,7 +61,7 @@ pub(crate) enum ReadError {
         #[source]
         source: io::Error,
     },
-    /// Somebody decides what is read who could not read it himself.
+    /// Somebody decides what is read who couldn't read it themselves.
     Swayed(Box<Unfit>),
     /// Anything else the kernel says.
     Io {
@@ -112,7 +112,7 @@ impl ReadError {
             ),
             Self::TooLarge { path, size } => Problem::new(
                 format!(
-                    "{} has {size} bytes, and no certificate or key has more than {MAX_SIZE}",
+                    "{} has {size} bytes; no certificate or key has more than {MAX_SIZE}",
                     path.display()
                 ),
                 "name the right file with `files`",
@@ -126,8 +126,8 @@ impl ReadError {
             ),
             Self::Denied { path, .. } => Problem::new(
                 format!("no permission to read {}", path.display()),
-                "run pgcertd as root, give it the capability CAP_DAC_READ_SEARCH as the packaged unit does, or let a group \
-                 or an ACL of the lineage's directories and files in (on NFS, root_squash keeps root out as well)",
+                "run pgcertd as root, give it the capability CAP_DAC_READ_SEARCH as the packaged unit does, or grant \
+                 access to the lineage's directories and files with a group or an ACL (on NFS, root_squash locks out even root)",
             ),
             Self::Swayed(unfit) => unfit.problem(),
             Self::Io { path, source } => Problem::new(
@@ -146,7 +146,7 @@ impl ReadError {
         }
     }
 
-    /// The same, of a CA or CRL file.
+    /// The same for a CA or CRL file.
     pub(super) fn about_trust_file(self, piece: Piece) -> Self {
         let class = self.class();
         let (path, what) = match self {
@@ -154,7 +154,7 @@ impl ReadError {
             Self::NotRegular { path, kind } => (path, format!("is a {kind}, not a regular file")),
             Self::TooLarge { path, size } => (
                 path,
-                format!("has {size} bytes, and {MAX_SIZE} at most are read"),
+                format!("has {size} bytes; at most {MAX_SIZE} are read"),
             ),
             other => return other,
         };

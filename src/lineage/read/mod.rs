@@ -1,11 +1,11 @@
 //! Reads the files of one lineage, once.
 //!
-//! The bytes that [`read`] hands out are those that are checked and those that are installed: nothing is opened a second
-//! time. A reading says as well by which links it came to them ([`Trail`]), what they looked like before and after
-//! ([`Stamp`], [`Reading::stable`]), and when they last changed, so that [`Settler`](super::Settler) can judge whether a
-//! renewal is finished. Whether the content is any good is for others to say.
+//! The bytes that [`read`] returns are the ones that are checked and installed: nothing is opened a second time. A reading
+//! also has the links that led to the files ([`Trail`]), what they looked like before and after ([`Stamp`],
+//! [`Reading::stable`]), and when they last changed, so that [`Settler`](super::Settler) can judge whether a renewal is
+//! finished. Checking the content is done elsewhere.
 //!
-//! Everything here blocks, and belongs on the thread that has the right to read private keys.
+//! Everything here blocks, and belongs on the thread that may read private keys.
 
 mod error;
 pub(super) mod resolve;
@@ -32,13 +32,13 @@ use resolve::{FoundFile, Spot, Walk, WalkEnd};
 pub(crate) use sway::{Steerer, Sway, Users};
 pub(crate) use trail::{Stamp, StampKind, Trail};
 
-/// Which lineage to read, and where it may lie.
+/// Which lineage to read, and where it may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Spec {
     /// The lineage's name, for messages.
     pub(crate) name: String,
-    /// Absolute directories where it may be; the first that exists is the lineage's. One that cannot be looked at ends
-    /// the search: whether a later one counts could not be told.
+    /// Absolute directories where it may be; the first that exists is used. One that cannot be read ends the search, since it
+    /// may be the right one.
     pub(crate) candidates: Vec<PathBuf>,
     /// The files' names where they are not the usual ones (acme.sh, lego, Caddy).
     pub(crate) files: Option<FileNames>,
@@ -97,7 +97,7 @@ impl Layout {
         self.chain().into_iter().chain([self.key()])
     }
 
-    /// The names that no other usual layout has: `privkey.pem` tells nothing.
+    /// The names that no other usual layout has: `privkey.pem` says nothing.
     fn characteristic(&self) -> Vec<&str> {
         match self {
             Self::Kubernetes => self.names().collect(),
@@ -106,12 +106,12 @@ impl Layout {
     }
 }
 
-/// What one look at a lineage found.
+/// The result of one look at a lineage.
 #[derive(Debug)]
 pub(crate) struct Reading {
-    /// The lineage's directory, without links; nothing if none of the candidates is one.
+    /// The lineage's directory, without links; none if no candidate exists.
     pub(crate) directory: Option<PathBuf>,
-    /// Which files were looked for. Hand it to the next [`read`] once the lineage was complete.
+    /// Which files were looked for. Pass it to the next [`read`] once the lineage was complete.
     pub(crate) layout: Option<Layout>,
     /// What the links and files looked like after the read, in the order of their paths.
     pub(crate) stamps: Vec<Stamp>,
@@ -122,16 +122,16 @@ pub(crate) struct Reading {
     pub(crate) newest_change: Option<Timestamp>,
     /// Where a change would matter.
     pub(crate) trail: Trail,
-    /// Who beside root decides what is found.
+    /// Who, besides root, decides what is found.
     #[cfg(test)]
     pub(crate) sway: Sway,
-    /// Where the files lie that were read.
+    /// Where the files are that were read.
     pub(crate) homes: Homes,
     /// The bytes, or why there are none.
     pub(crate) parts: Result<Parts, ReadError>,
 }
 
-/// The bytes of a lineage's files, zeroed when dropped. Its `Debug` shows sizes alone.
+/// The bytes of a lineage's files, zeroed when dropped. Its `Debug` only shows sizes.
 pub(crate) struct Parts {
     /// The chain's files, in the order of [`Layout::chain`].
     pub(crate) chain: Vec<Zeroizing<Vec<u8>>>,
@@ -156,10 +156,10 @@ impl fmt::Debug for Parts {
     }
 }
 
-/// The directories of a lineage's files, each held as it was when it was judged: all that must be opened to read it.
+/// The directories of a lineage's files, held open as they were judged: everything needed to read it.
 pub(crate) type Homes = BTreeMap<PathBuf, Arc<Unopened>>;
 
-/// Where the files lie that [`read`] would read, as far as they may be; nothing is opened.
+/// Where the files are that [`read`] would read, if it may; nothing is opened.
 pub(crate) fn homes(spec: &Spec, settled: Option<Layout>, users: &Users) -> Homes {
     located(spec, settled, users).0.homes
 }
@@ -169,7 +169,7 @@ pub(crate) fn trail(spec: &Spec) -> Trail {
     located(spec, None, &Users::default()).0.trail
 }
 
-/// Who beside root decides what is found; none where there is no lineage. Nothing is opened.
+/// Who, besides root, decides what is found; none if there is no lineage. Nothing is opened.
 pub(crate) fn sway(spec: &Spec, users: &Users) -> Option<Sway> {
     let (walk, is_there) = located(spec, None, users);
     is_there.then_some(walk.sway)
@@ -180,11 +180,11 @@ fn located<'a>(spec: &Spec, settled: Option<Layout>, users: &'a Users) -> (Walk<
     let mut walk = Walk::new(users);
     let spot = match find(spec, &mut walk) {
         Ok(spot) => spot,
-        // One that may not be read for all who decide where it lies is there.
+        // A lineage that not everybody who steers it could read still exists.
         Err(error) => return (walk, matches!(error, ReadError::Swayed(_))),
     };
     let layout = choose(spec, settled, &spot);
-    // What cannot be followed is told by the reading.
+    // The reading reports what cannot be followed.
     let _ = follow(spec, &layout, &spot, &mut walk);
     walk.looks_in(&spot.path);
     (walk, true)
@@ -197,10 +197,10 @@ fn located<'a>(spec: &Spec, settled: Option<Layout>, users: &'a Users) -> (Walk<
 /// as long as any of its files exists it gives way to none that comes later in the order, so that certbot's moment
 /// without `fullchain.pem` does not make `cert.pem` the source.
 ///
-/// Where this thread may read what others may not, nothing is read for one who decides what is found and could not read
-/// it himself ([`ReadError::Swayed`]), as far as `users` are known.
+/// If this thread may read more than others, it doesn't read a file for somebody who decides what is found but couldn't read
+/// it themselves ([`ReadError::Swayed`]), as far as `users` are known.
 ///
-/// It never fails as a whole: what went wrong is in [`Reading::parts`], and the trail tells where a change would help.
+/// It never fails as a whole: what went wrong is in [`Reading::parts`], and the trail says where a change would help.
 pub(crate) fn read(spec: &Spec, settled: Option<Layout>, users: &Users) -> Reading {
     let mut before = Walk::new(users);
     let spot = match find(spec, &mut before) {
@@ -221,7 +221,7 @@ pub(crate) fn read(spec: &Spec, settled: Option<Layout>, users: &Users) -> Readi
     let mut after = Walk::new(users);
     let stayed = match find(spec, &mut after) {
         Ok(found) => {
-            // What the second look finds wrong shows in its stamps.
+            // A problem in the second look shows in its stamps.
             let _ = follow(spec, &layout, &found, &mut after);
             found.path == directory
         }
@@ -249,8 +249,8 @@ pub(crate) fn read(spec: &Spec, settled: Option<Layout>, users: &Users) -> Readi
     }
 }
 
-/// What the lineage's links and files look like now, as [`Reading::stamps`] has it, without opening one; nothing where
-/// something is missing, or may not be looked at or read.
+/// The current stamps of the lineage's links and files, as in [`Reading::stamps`], without opening any; none if something is
+/// missing, or may not be read.
 pub(crate) fn stamps(spec: &Spec, settled: Option<Layout>, users: &Users) -> Option<Vec<Stamp>> {
     let mut walk = Walk::new(users);
     let spot = find(spec, &mut walk).ok()?;
@@ -285,7 +285,7 @@ fn find(spec: &Spec, walk: &mut Walk<'_>) -> Result<Spot, ReadError> {
     for candidate in &spec.candidates {
         match walk.follow(candidate) {
             Ok(WalkEnd::Directory(spot)) => {
-                walk.absence = None; // That an earlier candidate is missing is as it should be.
+                walk.absence = None; // Earlier candidates may be missing.
                 return Ok(spot);
             }
             Ok(WalkEnd::File(_) | WalkEnd::Special(..)) | Err(ReadError::Missing { .. }) => {}
@@ -301,8 +301,8 @@ fn choose(spec: &Spec, settled: Option<Layout>, spot: &Spot) -> Layout {
     if let Some(FileNames { chain, key }) = spec.files.clone() {
         return Layout::Named { chain, key };
     }
-    // A dangling link exists: certbot's is named before its file may be gone. Each name is looked
-    // at once, so that one which comes meanwhile does not count for one layout and not for another.
+    // A dangling link counts as existing. Each name is only looked up once, so that one that appears meanwhile doesn't count
+    // for one layout and not for another.
     let existing: BTreeSet<&str> = Layout::USUAL
         .iter()
         .flat_map(Layout::names)
@@ -313,7 +313,7 @@ fn choose(spec: &Spec, settled: Option<Layout>, spot: &Spot) -> Layout {
     let of_settled = settled.clone().filter(|layout| layout.names().any(exists));
     let complete = Layout::USUAL
         .iter()
-        // One that comes before the settled one is what any other process would read.
+        // Any other process would read one that comes before the settled one.
         .take_while(|layout| of_settled.as_ref() != Some(layout))
         .find(|layout| layout.names().all(exists))
         .cloned();
@@ -329,14 +329,14 @@ fn choose(spec: &Spec, settled: Option<Layout>, spot: &Spot) -> Layout {
         .unwrap_or(Layout::Certbot)
 }
 
-/// Where the layout's files are, in the order of its names, and then those beside them.
+/// Where the layout's files are, in the order of its names, then the CA and CRL files.
 fn follow(
     spec: &Spec,
     layout: &Layout,
     spot: &Spot,
     walk: &mut Walk<'_>,
 ) -> Result<Vec<FoundFile>, ReadError> {
-    // All are followed before the first error is told, so that the trail has every name.
+    // Follow all of them before reporting the first error, so that the trail has every name.
     let mut ends: Vec<_> = layout
         .names()
         .map(|name| regular(walk.follow_from(spot.clone(), Path::new(name))))
@@ -359,7 +359,7 @@ pub(super) fn regular(end: Result<WalkEnd, ReadError>) -> Result<FoundFile, Read
     }
 }
 
-/// Reads what `follow` found, and says whether it stayed as it was meanwhile.
+/// Reads what `follow` found, and says whether it stayed the same meanwhile.
 fn open_all(spec: &Spec, layout: &Layout, ends: &[FoundFile]) -> Result<(Parts, bool), ReadError> {
     let mut undisturbed = true;
     let mut contents = Vec::new();
@@ -391,7 +391,7 @@ fn open_all(spec: &Spec, layout: &Layout, ends: &[FoundFile]) -> Result<(Parts, 
     Ok((parts, undisturbed))
 }
 
-/// Reads one file, and says whether it stayed as it was when it was found.
+/// Reads one file, and says whether it stayed the same since it was found.
 pub(super) fn open(found: &FoundFile) -> Result<(Zeroizing<Vec<u8>>, bool), ReadError> {
     let stamp = &found.stamp;
     let failed = |source| ReadError::from_path(&stamp.path, source);
@@ -413,8 +413,8 @@ pub(super) fn open(found: &FoundFile) -> Result<(Zeroizing<Vec<u8>>, bool), Read
     Ok((content, same))
 }
 
-/// At most one byte more than `size`, which tells a file that grows, in a buffer that is never moved: a private key that
-/// is left behind by a reallocation is left for good.
+/// At most one byte more than `size`, to notice a file that grows, in a buffer that never moves: a reallocation would leave a
+/// copy of the private key behind.
 fn content(file: &mut File, size: u64) -> io::Result<Zeroizing<Vec<u8>>> {
     let room = usize::try_from(size.min(MAX_SIZE)).map_err(io::Error::other)? + 1;
     let mut buffer = Zeroizing::new(vec![0; room]);

@@ -1,10 +1,10 @@
-//! Follows a path component by component, as the kernel would, and notes what it passed: every link, every name that is
-//! missing, the directories in which a change would lead elsewhere, and who decides about each step.
+//! Follows a path component by component, like the kernel, and records every link, every missing name, the directories where
+//! a change would lead elsewhere, and who decides about each step.
 //!
-//! The kernel follows links in silence, but a watch must lie on each directory on the way: certbot re-points
-//! `live/NAME/fullchain.pem`, Kubernetes re-points `..data`, and neither touches the file that is read in the end.
-//! Nothing is opened here; each step is taken from the directory that the last one holds, and judged by what it holds
-//! itself, so that no FIFO and no device is ever woken, and what was judged is what is read.
+//! The kernel follows links silently, but each directory on the way has to be watched: certbot re-points
+//! `live/NAME/fullchain.pem`, Kubernetes re-points `..data`, and neither touches the file that is read in the end. No file is
+//! opened here. Each step starts from the open directory of the last one, so that FIFOs and devices are never touched, and
+//! what was judged is what is read.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
@@ -24,21 +24,21 @@ use crate::host::file::NotRegular;
 use crate::host::file::Unopened;
 use crate::host::privilege;
 
-/// As many links as Linux follows in one path (path_resolution(7)).
+/// The most links that Linux follows in one path (path_resolution(7)).
 const LINKS: usize = 40;
 
-/// What stands at the end of a path, by its canonical path.
+/// What is at the end of a path, by its canonical path.
 pub(in crate::lineage) enum WalkEnd {
     Directory(Spot),
     File(FoundFile),
     Special(PathBuf, NotRegular),
 }
 
-/// A directory that was reached, and who decided that it be this one.
+/// A directory that was reached, and who decided that it is this one.
 #[derive(Clone)]
 pub(in crate::lineage) struct Spot {
     pub(crate) path: PathBuf,
-    /// It and those above it, the root first.
+    /// The directory and those above it, the root first.
     held: Vec<Arc<Unopened>>,
     sway: Sway,
 }
@@ -49,7 +49,7 @@ impl Spot {
         &self.held[self.held.len() - 1]
     }
 
-    /// Whether something of this name lies here, a link that leads nowhere too.
+    /// Whether something with this name exists here, including a dangling link.
     pub(crate) fn has(&self, name: &str) -> bool {
         let directory = &**self.directory();
         rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).is_ok()
@@ -71,7 +71,7 @@ impl Spot {
     }
 }
 
-/// A regular file that may be read for everybody who decided that it be this one.
+/// A regular file that may be read for everybody who decided that it is this one.
 pub(in crate::lineage) struct FoundFile {
     pub(crate) stamp: Stamp,
     found: Unopened,
@@ -86,18 +86,18 @@ impl FoundFile {
     }
 }
 
-/// What was seen on the way, over all the paths that were followed.
+/// What was seen on the way, for all the paths that were followed.
 pub(in crate::lineage) struct Walk<'a> {
     pub(crate) trail: Trail,
     pub(crate) stamps: BTreeMap<PathBuf, Stamp>,
-    /// Newest change of a directory that lacks a name which was looked for.
+    /// The newest change of a directory that lacks a wanted name.
     pub(crate) absence: Option<Timestamp>,
     /// Who decides what was found.
     pub(crate) sway: Sway,
     /// The directories of the files that may be read.
     pub(crate) homes: BTreeMap<PathBuf, Arc<Unopened>>,
     users: &'a Users,
-    /// Whether this thread reads more than its user may, and so has something to lend.
+    /// Whether this thread may read more than its user, so that others could abuse it.
     lends: bool,
 }
 
@@ -126,14 +126,14 @@ impl<'a> Walk<'a> {
         self.follow_from(root, path)
     }
 
-    /// Follows `path` as it is meant at `spot`.
+    /// Follows `path`, relative to `spot`.
     pub(crate) fn follow_from(
         &mut self,
         mut spot: Spot,
         path: &Path,
     ) -> Result<WalkEnd, ReadError> {
         if path.is_absolute() && spot.path != Path::new("/") {
-            // The config names it: nobody who decided about the spot has a say in it.
+            // The config names it, so whoever decided about the spot has no say in it.
             return self.follow(path);
         }
         let end = self.walk(&mut spot, path);
@@ -174,7 +174,7 @@ impl<'a> Walk<'a> {
                 }
                 names(&target).rev().for_each(|name| rest.push_front(name));
             } else if kind.is_dir() || !rest.is_empty() {
-                // What is no directory although more follows is refused by the next look (ENOTDIR).
+                // If it isn't a directory although more follows, the next look fails (ENOTDIR).
                 if !kind.is_dir() {
                     self.passed(&spot.path, &next);
                 }
@@ -192,7 +192,7 @@ impl<'a> Walk<'a> {
         self.trail.paths.insert(directory.join(name));
     }
 
-    /// A lineage lies in this directory.
+    /// A lineage is in this directory.
     pub(crate) fn looks_in(&mut self, directory: &Path) {
         let parent = directory.parent();
         let directories = [directory].into_iter().chain(parent);
@@ -230,7 +230,7 @@ impl<'a> Walk<'a> {
         }))
     }
 
-    /// What the directory of `spot` has under this name, if all who decided about it may know.
+    /// What the directory of `spot` has under this name, if everybody who decided about it may know.
     fn look(
         &mut self,
         spot: &mut Spot,
@@ -260,19 +260,19 @@ impl<'a> Walk<'a> {
 
     fn passed(&mut self, directory: &Path, path: &Path) {
         self.trail.paths.insert(path.to_owned());
-        // A file where a directory was expected cannot be watched for what lies in it.
+        // A file where a directory was expected cannot be watched like a directory.
         let lies_in = directory.ancestors().find(|ancestor| ancestor.is_dir());
         self.trail.directories.extend(lies_in.map(Path::to_owned));
     }
 }
 
-/// When `path` itself last changed (ctime); nothing if it cannot be told.
+/// When `path` itself last changed (ctime), if that is known.
 fn changed(path: &Path) -> Option<Timestamp> {
     let metadata: Metadata = fs::metadata(path).ok()?;
     timestamp(metadata.ctime(), metadata.ctime_nsec())
 }
 
-/// The components that lead somewhere: no root, no `.`.
+/// The components that lead somewhere: not the root, not `.`.
 fn names(path: &Path) -> impl DoubleEndedIterator<Item = OsString> + '_ {
     path.components().filter_map(|component| match component {
         Component::Normal(name) => Some(name.to_owned()),

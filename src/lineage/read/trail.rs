@@ -18,10 +18,10 @@ pub(crate) struct Stamp {
     pub(crate) device: u64,
     pub(crate) inode: u64,
     pub(crate) size: u64,
-    /// When content or attributes last changed, which nobody can set: seconds since 1970 and nanoseconds. The kernel's
-    /// tick is coarse, so two writes within some 10 ms may bear the same.
+    /// When content or attributes last changed, which nobody can set: seconds since 1970 and nanoseconds. The kernel's tick is
+    /// coarse, so two writes within about 10 ms may have the same.
     pub(crate) ctime: (i64, i64),
-    /// A link, or the file at the end.
+    /// A link, or the file that it leads to.
     pub(crate) kind: StampKind,
 }
 
@@ -44,13 +44,13 @@ impl Stamp {
         }
     }
 
-    /// The ctime; nothing if it lies outside the calendar.
+    /// The ctime; none if it is outside the calendar.
     pub(crate) fn changed(&self) -> Option<Timestamp> {
         timestamp(self.ctime.0, self.ctime.1)
     }
 }
 
-/// By which names a lineage's files were found.
+/// The names by which a lineage's files were found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Trail {
     /// Every link and file on the way, the lineage's directory, and every name that is missing: each as its directory

@@ -1,19 +1,19 @@
-//! When a lineage is read, and whether what was read is a finished renewal: by evidence, not by the clock alone.
+//! When a lineage is read, and whether what was read is a finished renewal: by evidence, not only by the clock.
 //!
-//! | what happened to the lineage's files | a bundle that fits is taken |
+//! | what happened to the lineage's files | a matching bundle is accepted |
 //! | --- | --- |
-//! | a link was made, something was moved there, a name was deleted | at once: such a step replaces a whole file |
-//! | a file was written in place | when it was closed, and `debounce` passed in quiet |
-//! | it was made and not closed (a hard link, a writer that has not begun) | when for `debounce` neither event nor stamp changed |
-//! | it was written and not closed | when for `settle_timeout` neither event nor stamp changed |
-//! | nobody knows: start, overflow, new watch, poll | when every ctime is older than `debounce`, or has not moved that long |
+//! | a link was created, something was moved there, a name was deleted | at once: such a step replaces a whole file |
+//! | a file was written in place | once it is closed and `debounce` has passed without events |
+//! | it was created and not closed (a hard link, a writer that hasn't begun) | after `debounce` without an event or a new stamp |
+//! | it was written and not closed | after `settle_timeout` without an event or a new stamp |
+//! | unknown: start, overflow, new watch, poll | once every ctime is older than `debounce`, or hasn't changed for that long |
 //!
-//! A file that is known to be open for writing holds back whatever else happened. Files that are written before the
-//! lineage leads to them (certbot's `archive/NAME/privkeyN.pem`, its neighbours in lego's one directory) cause no read
-//! and no delay, but that they are open is remembered until they are closed.
+//! A file that is known to be open for writing holds back everything else. Files that are written before the lineage leads to
+//! them (certbot's `archive/NAME/privkeyN.pem`, its neighbours in lego's one directory) cause no read and no delay, but it is
+//! remembered that they are open until they are closed.
 //!
-//! A pure state machine, one for each lineage: time is passed in, nothing is read, nothing sleeps. A reading that an
-//! event overtook is never taken.
+//! A pure state machine, one for each lineage: time is passed in, nothing is read, nothing sleeps. A reading that was
+//! overtaken by an event is never accepted.
 
 #[cfg(test)]
 mod tests;
@@ -26,10 +26,10 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::read::{Reading, Stamp, StampKind};
 
-/// So many paths are remembered; one more, and the history counts as lost.
+/// The most paths that are remembered; with one more, the history counts as lost.
 const REMEMBERED: usize = 1024;
 
-/// Between two reads that only the wall clock tells apart.
+/// The pause between two reads that only differ by the wall clock.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
 
 /// What happened to one path.
@@ -38,43 +38,43 @@ pub(crate) enum Change {
     Replaced,
     /// Its content changed in place, or it was truncated.
     Written,
-    /// Who had it open for writing closed it.
+    /// It was closed after being open for writing.
     Closed,
     /// It was deleted or moved away.
     Removed,
-    /// A file, a link or a directory was made there; which, inotify does not tell.
+    /// A file, a link or a directory was created there; inotify doesn't say which.
     Created,
-    /// Its owner, mode or times changed. The content did not, but it may be readable now.
+    /// Its owner, mode or times changed: not its content, but it may be readable now.
     Attributes,
 }
 
-/// What the bundle's checks say of a reading.
+/// What the bundle's checks say about a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fit {
-    /// Complete, and its files belong together; whether it is allowed to be installed is another question.
+    /// Complete, and its files match; whether it may be installed is another question.
     Fits,
-    /// A file is missing, or chain and key do not belong together yet.
+    /// A file is missing, or chain and key don't match yet.
     Incomplete,
-    /// It cannot be read or parsed, as half a file cannot.
+    /// It cannot be read or parsed, like half a file.
     Unfit,
 }
 
-/// What to make of a reading.
+/// The verdict on a reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Settled {
-    /// The bundle is whole: compare it with what is installed. The same bundle may be taken again and again.
+    /// The bundle is complete: compare it with what is installed. The same bundle may be accepted repeatedly.
     Taken,
-    /// The evidence does not suffice, whatever the reading holds; [`Settler::due`] says the same instant.
+    /// Not enough evidence, whatever the reading holds; [`Settler::due`] says the same instant.
     NotYet {
-        /// When to read again, if no event comes first. May have passed.
+        /// When to read again, if no event comes first. May be in the past.
         again: Instant,
     },
-    /// Nobody is writing, and it does not fit: half a renewal, which the next event may complete.
+    /// Nobody is writing, but it doesn't match: half a renewal, which the next event may complete.
     Waiting {
         /// When it becomes a problem.
         problem_at: Timestamp,
     },
-    /// It does not fit, and nothing has changed for `settle_timeout`.
+    /// It doesn't match, and nothing has changed for `settle_timeout`.
     Problem,
 }
 
@@ -86,7 +86,7 @@ pub(crate) struct Settler {
     /// The paths of the last reading.
     trail: BTreeSet<PathBuf>,
     touches: HashMap<PathBuf, Touch>,
-    /// Number of the latest event: the order of events is exact, their instants may be equal.
+    /// Number of the latest event: the order of events is exact, but their instants may be equal.
     order: u64,
     /// The event just before removed a file that was open: it may be one half of a rename.
     open_file_removed: bool,
@@ -96,7 +96,7 @@ pub(crate) struct Settler {
     problem_at: Option<Instant>,
 }
 
-/// What is known of one path since it last had no part in any burst.
+/// What is known about one path since its last quiet time.
 #[derive(Debug)]
 struct Touch {
     latest: BothClocks,
@@ -111,11 +111,11 @@ struct BothClocks {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum SettleState {
-    /// Made; of what kind, the next reading tells.
+    /// Created; the next reading shows as what.
     Created,
-    /// A whole file, link or directory took its place, or nothing did.
+    /// Replaced by a whole file, link or directory, or deleted.
     Replaced,
-    /// Made in this place as a file, which was not closed since: open for writing, or a hard link.
+    /// Created in place as a file and not closed since: open for writing, or a hard link.
     Made,
     /// Written in place and not closed since.
     Open,
@@ -126,7 +126,7 @@ enum SettleState {
     Touched,
 }
 
-/// Stamps, and since when they have been the same.
+/// Stamps, and since when they have been unchanged.
 #[derive(Debug)]
 struct Seen {
     stamps: Vec<Stamp>,
@@ -138,8 +138,8 @@ struct Seen {
 impl Settler {
     /// A settler that knows nothing: call [`Settler::unknown`] to begin.
     ///
-    /// `debounce` is the quiet time that ends a burst of writes in place, `settle_timeout` how long files may stay
-    /// unmatched before it is a problem.
+    /// `debounce` is the quiet time that ends a burst of writes in place; `settle_timeout` is how long files may fail to
+    /// match before that is a problem.
     pub(crate) fn new(debounce: Duration, settle_timeout: Duration) -> Self {
         Self {
             debounce,
@@ -164,7 +164,7 @@ impl Settler {
         };
         let in_trail = self.trail.contains(path);
         let before = self.touches.get(path).map(|touch| touch.state);
-        // A writer that renames before it closes: what is open bears the new name from now on.
+        // A writer that renames before it closes: the open file has the new name from now on.
         let renamed_open = std::mem::take(&mut self.open_file_removed);
         let state = match change {
             Change::Created => SettleState::Created,
@@ -180,7 +180,7 @@ impl Settler {
             Change::Attributes => SettleState::Touched,
         };
         match self.touches.get_mut(path) {
-            // A mode that is set tells nothing of the content, nor when that was written.
+            // A changed mode says nothing about the content, nor when that was written.
             Some(touch) if change == Change::Attributes => touch.latest.at = at,
             _ => {
                 self.touches
@@ -198,11 +198,11 @@ impl Settler {
         }
     }
 
-    /// What happened until now is not known: at start, at a resync or poll, after an overflow, after a new watch.
+    /// What happened until now is unknown: at start, at a resync or poll, after an overflow, after a new watch.
     pub(crate) fn unknown(&mut self, at: Instant) {
         self.history_lost = true;
         self.read_at = Some(at);
-        // The CLOSE of what was open may be among what is not known.
+        // The CLOSE of an open file may have been missed.
         for touch in self.touches.values_mut() {
             if touch.state == SettleState::Open {
                 touch.state = SettleState::Made;
@@ -210,15 +210,14 @@ impl Settler {
         }
     }
 
-    /// When to read the lineage next; nothing while only an event can change anything. May have passed.
+    /// When to read the lineage next; none while only an event can change anything. May be in the past.
     pub(crate) fn due(&self) -> Option<Instant> {
         self.read_at.into_iter().chain(self.problem_at).min()
     }
 
-    /// Judges a reading, which `fits` says the meaning of.
+    /// Judges a reading, with `fits` from the bundle's checks.
     ///
-    /// `at` and `wall` are the two clocks as they were **before** the reading began: an event that was heard of since then
-    /// overtakes it.
+    /// `at` and `wall` are the two clocks from **before** the reading began: an event that has arrived since then overtakes it.
     pub(crate) fn read(
         &mut self,
         reading: &Reading,
@@ -264,7 +263,7 @@ impl Settler {
         }
     }
 
-    /// notify says CREATE of a link as of a file. A link is whole once it is there; a file has just been opened.
+    /// notify reports CREATE for links and files alike. A link is complete once it exists; a file has just been opened.
     fn tell_links_from_files(&mut self, stamps: &[Stamp], at: Instant) {
         for stamp in stamps {
             if let Some(touch) = self.touches.get_mut(&stamp.path)
@@ -279,7 +278,7 @@ impl Settler {
         }
     }
 
-    /// When to look again, if the evidence does not suffice.
+    /// When to look again, if there isn't enough evidence.
     fn obstacle(
         &self,
         reading: &Reading,
@@ -303,7 +302,7 @@ impl Settler {
             match touch.state {
                 SettleState::Made => Some(quiet.max(unchanged)),
                 SettleState::Open => Some(touch.latest.at.max(since) + self.settle_timeout),
-                // What was written before a link led to it was whole when the link was made.
+                // What was written before a link led to it was complete when the link was created.
                 SettleState::Closed { in_trail }
                     if in_trail || Some(touch.latest.order) > replaced =>
                 {
@@ -331,7 +330,7 @@ impl Settler {
             .max()
     }
 
-    /// When stamps without a history will be old enough; nothing if they are.
+    /// When stamps without a history will be old enough; none if they are.
     fn unproven(
         &self,
         reading: &Reading,
@@ -355,7 +354,7 @@ impl Settler {
         )
     }
 
-    /// Nobody is writing, and it does not fit: how long may it stay so?
+    /// Nobody is writing, but it doesn't match: until when is that acceptable?
     fn unmatched(&mut self, reading: &Reading, at: Instant, wall: Timestamp) -> Settled {
         let Some(newest) = reading.newest_change else {
             return Settled::Problem;
@@ -378,7 +377,7 @@ impl Settler {
         }
     }
 
-    /// Keeps the memory bounded where many lineages share a directory.
+    /// Limits memory if many lineages share a directory.
     fn forget_strangers(&mut self, at: Instant) {
         self.touches
             .retain(|path, touch| self.trail.contains(path) || touch.matters(at, self.debounce));
@@ -390,7 +389,7 @@ impl Settler {
 }
 
 impl Touch {
-    /// Whether it may matter once the lineage leads there.
+    /// Whether it may matter if the lineage leads there later.
     fn matters(&self, at: Instant, debounce: Duration) -> bool {
         self.is_open() || self.latest.at + debounce > at
     }

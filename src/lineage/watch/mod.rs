@@ -1,17 +1,17 @@
-//! inotify, by way of notify 8.2: which directories are watched, and what happened in them.
+//! inotify, through notify 8.2: which directories are watched, and what happened in them.
 //!
-//! What it says are hints. What notify leaves to its users is done here:
+//! Its events are only hints. notify leaves the following to its users:
 //!
-//! * notify subscribes to OPEN, so that reading a file in a watched directory raises an event: everything of that kind but
-//!   CLOSE_WRITE is dropped, or the daemon would wake itself for ever.
-//! * When a directory is deleted or renamed, notify forgets the watch on its **path**, and on all paths below. The event of
-//!   an old directory may thus kill the watch on a new one of the same name, in silence. [`Hint::Disarmed`] says so, and
-//!   [`Watcher::watch`] arms it anew.
+//! * notify subscribes to OPEN, so reading a file in a watched directory raises an event: all access events except CLOSE_WRITE
+//!   are dropped, or the daemon would wake itself up forever.
+//! * When a directory is deleted or renamed, notify forgets the watch on its **path**, and on all paths below. So the event of
+//!   an old directory may silently kill the watch on a new one with the same name. [`Hint::Disarmed`] says so, and
+//!   [`Watcher::watch`] watches it again.
 //! * IN_UNMOUNT and IN_IGNORED are dropped by notify, and a mount over a directory raises nothing at all:
 //!   [`Watcher::watch`] compares device and inode each time it is called, so a resync finds it.
 //! * An overflow is an `Other` event with the rescan flag and no path.
 //!
-//! Watches lie on directories, never on files: a watch on a link or a file dies with the first renewal.
+//! Only directories are watched, never files: a watch on a link or a file dies with the first renewal.
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +29,7 @@ use rustix::io::Errno;
 
 use super::settle::Change;
 
-/// How often a directory that changes under our hands is armed before it is left to the next call.
+/// How often to try to watch a directory that keeps being replaced, before leaving it to the next call.
 const ATTEMPTS: usize = 3;
 
 #[derive(Debug)]
@@ -42,8 +42,8 @@ pub(crate) enum Hint {
     },
     /// The kernel's queue overflowed (fs.inotify.max_queued_events): anything may have happened.
     Rescan,
-    /// The watch on this directory is dead, since it or one above it was deleted or renamed. Read the lineages whose trail
-    /// leads through it, and call [`Watcher::watch`] even if the set is the same.
+    /// The watch on this directory is dead, because it or one above it was deleted or renamed. Read the lineages whose trail
+    /// leads through it, and call [`Watcher::watch`] even if the set is unchanged.
     Disarmed {
         /// The directory as it was watched.
         directory: PathBuf,
@@ -57,8 +57,8 @@ pub(crate) enum Hint {
 pub(crate) enum WatchError {
     /// ENOSPC: the user's watches are used up.
     #[error(
-        "cannot watch {}: this user's inotify watches are used up; raise the limit with `sysctl fs.inotify.max_user_watches=524288`, \
-         for good in /etc/sysctl.d", .directory.display()
+        "cannot watch {}: this user has no inotify watches left; raise the limit with `sysctl fs.inotify.max_user_watches=524288`, \
+         permanently in /etc/sysctl.d", .directory.display()
     )]
     WatchesUsedUp {
         /// The directory that is not watched.
@@ -66,20 +66,20 @@ pub(crate) enum WatchError {
     },
     /// EMFILE: the user's inotify instances, or the process's descriptors, are used up.
     #[error(
-        "cannot start inotify: this user's inotify instances or this process's open files are used up; raise the limit with \
-         `sysctl fs.inotify.max_user_instances=1024`, for good in /etc/sysctl.d, or LimitNOFILE= of the unit"
+        "cannot start inotify: this user has no inotify instances left, or this process no file descriptors; raise the limit with \
+         `sysctl fs.inotify.max_user_instances=1024`, permanently in /etc/sysctl.d, or LimitNOFILE= in the unit"
     )]
     InstancesUsedUp {
         #[source]
         source: io::Error,
     },
-    /// It was there when the trail was walked, and is not now: read the lineage again.
-    #[error("{} is no directory any more; the lineage is read again", .directory.display())]
+    /// It existed when the trail was walked, but is gone now: read the lineage again.
+    #[error("{} is no longer a directory; the lineage is read again", .directory.display())]
     Gone {
         /// The directory that is not watched.
         directory: PathBuf,
     },
-    /// No right to read the directory, which inotify asks for.
+    /// No right to read the directory, which inotify requires.
     #[error(
         "no permission to watch {}; run pgcertd as root, give it the capability CAP_DAC_READ_SEARCH as the packaged unit does, \
          or let a group or an ACL read the directory", .directory.display()
@@ -90,14 +90,14 @@ pub(crate) enum WatchError {
         #[source]
         source: io::Error,
     },
-    /// Its file system does not answer. Each call of [`Watcher::watch`] tries again.
-    #[error("{} does not answer and is not watched; see that its file system is reachable", .directory.display())]
+    /// Its file system doesn't respond. Each call of [`Watcher::watch`] tries again.
+    #[error("{} does not respond and is not watched; check that its file system is reachable", .directory.display())]
     Silent {
         /// The directory that is not watched.
         directory: PathBuf,
     },
     /// Deleted and created faster than it could be watched. The next call of [`Watcher::watch`] tries again.
-    #[error("{} is being replaced again and again, and is not watched for now; see what does that", .directory.display())]
+    #[error("{} keeps being replaced and is not watched for now; find out what does that", .directory.display())]
     Unsteady {
         /// The directory that is not watched.
         directory: PathBuf,
@@ -173,11 +173,11 @@ fn raw(error: &io::Error) -> Option<Errno> {
     error.raw_os_error().map(Errno::from_raw_os_error)
 }
 
-/// What a call of [`Watcher::watch`] did.
+/// The result of [`Watcher::watch`].
 #[derive(Debug, Default)]
 pub(crate) struct WatchedDirectory {
-    /// The directories whose watch is new: what happened there before raised no event, so the lineages that lead through
-    /// them are read again ([`Settler::unknown`](super::Settler::unknown)).
+    /// The directories that are newly watched: what happened there before raised no event, so the lineages that lead through
+    /// them have to be read again ([`Settler::unknown`](super::Settler::unknown)).
     pub(crate) armed: BTreeSet<PathBuf>,
     /// The directories that are not watched. Each is tried again at the next call.
     pub(crate) errors: Vec<WatchError>,
@@ -190,14 +190,14 @@ pub(crate) struct Watcher {
     shared: Arc<Mutex<Shared>>,
 }
 
-/// Device and inode: what a watch lies on, whatever the path says.
+/// Device and inode: what is really watched, whatever the path says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct DirectoryIdentity {
     device: u64,
     inode: u64,
 }
 
-/// What notify's thread and ours both see. Never locked while notify's thread is waited for.
+/// Shared by notify's thread and ours. Never locked while waiting for notify's thread.
 #[derive(Debug, Default)]
 struct Shared {
     watched: BTreeSet<PathBuf>,
@@ -209,8 +209,8 @@ fn locked(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
 }
 
 impl Watcher {
-    /// Starts inotify with nothing to watch yet. `sink` is called on notify's thread, which this call creates and which
-    /// inherits the calling thread's capabilities: it must neither block nor call back.
+    /// Starts inotify without any watches. `sink` is called on notify's thread, which this call creates and which inherits the
+    /// calling thread's capabilities: it must neither block nor call back.
     pub(crate) fn start(sink: impl Fn(Hint) + Send + 'static) -> Result<Self, WatchError> {
         let shared = Arc::new(Mutex::new(Shared::default()));
         let seen = Arc::clone(&shared);
@@ -226,8 +226,8 @@ impl Watcher {
     }
 
     /// Watches exactly the `wanted` directories, which are absolute and without links, as
-    /// [`Trail::directories`](super::Trail::directories) are. Watches that are sound stay as they are; a directory that was
-    /// deleted, renamed, replaced or mounted over is armed anew. Call it after every reading and at every resync.
+    /// [`Trail::directories`](super::Trail::directories) are. Working watches stay; a directory that was deleted, renamed,
+    /// replaced or mounted over is watched again. Call it after every reading and at every resync.
     pub(crate) fn watch(&mut self, wanted: &BTreeSet<PathBuf>) -> WatchedDirectory {
         let unwanted: Vec<PathBuf> = self
             .watches
@@ -281,7 +281,7 @@ impl Watcher {
 
     fn disarm(&mut self, directory: &Path) {
         if self.watches.remove(directory).is_some() {
-            // It fails where notify has already forgotten the path, which is what is wanted.
+            // It fails if notify has already forgotten the path, which is fine.
             let _ = self.inotify.unwatch(directory);
         }
         let mut shared = locked(&self.shared);
@@ -306,7 +306,7 @@ impl DirectoryIdentity {
     }
 }
 
-/// What one event of notify's means.
+/// What one of notify's events means.
 fn hints(event: notify::Result<Event>, shared: &Mutex<Shared>) -> Vec<Hint> {
     let event = match event {
         Ok(event) => event,
@@ -332,7 +332,7 @@ fn hints(event: notify::Result<Event>, shared: &Mutex<Shared>) -> Vec<Hint> {
     hints
 }
 
-/// The watches that notify forgets, or leaves on a directory that bears another name now.
+/// The watches that notify forgets, or leaves on a directory that has another name now.
 fn disarmed(path: &Path, shared: &Mutex<Shared>) -> Vec<Hint> {
     let mut shared = locked(shared);
     let below: Vec<PathBuf> = shared
@@ -356,7 +356,7 @@ fn change(kind: EventKind) -> Option<Change> {
         // MOVED_FROM, and MOVE_SELF of a watched directory.
         EventKind::Modify(ModifyKind::Name(RenameMode::From)) => Some(Change::Removed),
         EventKind::Modify(ModifyKind::Name(RenameMode::To)) => Some(Change::Replaced),
-        // Says again what From and To have said.
+        // Repeats what From and To have said.
         EventKind::Modify(ModifyKind::Name(_)) => None,
         EventKind::Modify(ModifyKind::Metadata(_)) => Some(Change::Attributes),
         EventKind::Modify(_) => Some(Change::Written),

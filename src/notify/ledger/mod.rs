@@ -1,12 +1,11 @@
-//! What was told of each subject, and what is to be told now.
+//! What was reported about each subject, and what to report now.
 //!
-//! A pure function of what was seen and what was told; time is passed in. A change is told once it
-//! has lasted; what was delivered is marked by [`Ledger::delivered`] and by nothing else, so that
-//! what could not be delivered stays due, as it then is.
+//! A pure function of what was seen and what was reported; time is passed in. A change is reported once it has lasted. Only
+//! [`Ledger::delivered`] marks it as reported, so what could not be delivered stays due, in its current form.
 //!
-//! A subject that comes and goes is told of soon and then seldom: a trouble that comes for the
-//! fourth time within an hour need not last, and within an hour no subject is told of more than six
-//! times, the last of them a trouble, so that the silence after it never looks like health.
+//! A subject that comes and goes is reported early and then rarely: a problem that comes for the fourth time within an hour
+//! is reported at once, and no subject is reported more than six times an hour. The last of these is always a problem, so
+//! that the silence after it never looks like health.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -14,39 +13,40 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::standing::Standing;
 use crate::bundle::Piece;
 use crate::config::{Notify, Occasion};
 
-/// The time that the limits below are about.
+/// The time that the limits below refer to.
 const WINDOW: Duration = Duration::from_secs(60 * 60);
 
-/// A trouble that has come this often within [`WINDOW`] is told at once.
+/// A problem that has come this often within [`WINDOW`] is reported at once.
 const RESTLESS: usize = 4;
 
-/// This often a subject may be told of within [`WINDOW`].
+/// The most often that a subject is reported within [`WINDOW`].
 const MOST: usize = 6;
 
-/// What kind of thing a subject is.
+/// What a subject is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum About {
     Daemon,
     /// The state of an instance.
     Instance,
-    /// How near the certificates of an instance are to their end.
+    /// The expiry of an instance's certificates.
     Expiry,
-    /// The same of its CAs of clients.
+    /// The expiry of its CAs of clients.
     CaExpiry,
-    /// The same of the CRLs of these.
+    /// The expiry of its CRLs.
     CrlExpiry,
-    /// Which certificate an instance serves, and which CAs' clients it takes.
+    /// Which certificate an instance serves, and which CAs it accepts clients from.
     Deployment,
-    /// A server of this host that no instance covers.
+    /// A server on this host that no instance covers.
     Uncovered,
 }
 
 impl About {
-    /// How near this piece of an instance is to its end.
+    /// The subject of this piece's expiry.
     pub(crate) fn expiry_of(piece: Piece) -> About {
         match piece {
             Piece::Ca => About::CaExpiry,
@@ -55,19 +55,18 @@ impl About {
         }
     }
 
-    /// Which piece it is that may be near its end, where this is about that.
+    /// The piece whose expiry this is about, if it is about one.
     pub(crate) fn piece(self) -> Option<Piece> {
-        let of_it = |piece: &Piece| About::expiry_of(*piece) == self;
-        Piece::RENEWED.into_iter().find(of_it)
+        let is_about = |piece: &Piece| About::expiry_of(*piece) == self;
+        Piece::RENEWED.into_iter().find(is_about)
     }
 }
 
-/// What may change: one thing that is told of by itself.
+/// One thing that may change and is reported by itself.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(crate) struct NoticeSubject {
-    /// What kind of thing it is.
     pub(crate) about: About,
-    /// The instance's name or the server's data directory; of the daemon, nothing.
+    /// The instance's name or the server's data directory; empty for the daemon.
     pub(crate) name: String,
 }
 
@@ -78,32 +77,11 @@ impl NoticeSubject {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Standing {
-    /// In a word: a state, a level of expiry, a fingerprint.
-    pub(crate) word: String,
-    /// Whether nobody has to do anything.
-    pub(crate) well: bool,
-}
-
-impl Standing {
-    pub(crate) fn well(word: impl Into<String>) -> Standing {
-        let word = word.into();
-        Standing { word, well: true }
-    }
-
-    pub(crate) fn unwell(word: impl Into<String>) -> Standing {
-        let word = word.into();
-        Standing { word, well: false }
-    }
-}
-
-/// Now, by both clocks: what is remembered across restarts needs the wall's, and what lasts must
-/// not depend on it.
+/// Now, by both clocks: what is remembered across restarts needs wall time, and durations must not depend on it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NoticeMoment {
     pub(crate) wall: Timestamp,
-    /// By the one that nobody sets.
+    /// By the monotonic clock.
     pub(crate) at: Instant,
 }
 
@@ -115,28 +93,28 @@ impl NoticeMoment {
         }
     }
 
-    /// Whether it was less than `span` ago. What a clock that was set back left in the future was not.
+    /// Whether it was less than `span` ago; false for a time in the future, after the clock was set back.
     fn is_within(&self, span: Duration, then: Timestamp) -> bool {
         let passed = Duration::try_from(self.wall.duration_since(then));
         passed.is_ok_and(|passed| passed < span)
     }
 }
 
-/// A change that is to be told.
+/// A change to report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct StateChange {
     pub(crate) subject: NoticeSubject,
     pub(crate) occasion: Occasion,
-    /// What was told last; none where nothing was.
+    /// What was reported last, if anything was.
     pub(crate) old: Option<Standing>,
     pub(crate) new: Standing,
-    /// When the trouble was first seen, also where this is its end.
+    /// When the problem was first seen, even if this is its end.
     pub(crate) since: Option<Timestamp>,
-    /// How often the trouble has come within the last hour.
+    /// How often the problem has come within the last hour.
     pub(crate) times: usize,
 }
 
-/// A trouble that was told and is not mended.
+/// A problem that was reported and is not fixed yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Lasting {
     pub(crate) subject: NoticeSubject,
@@ -145,11 +123,11 @@ pub(crate) struct Lasting {
     pub(crate) since: Option<Timestamp>,
 }
 
-/// What one notification is about; one of the two at least is not empty.
+/// What one notification is about; at least one of the two is not empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub(crate) changes: Vec<StateChange>,
-    /// What is not well beside that, and was told before.
+    /// Other problems, which were reported before and last.
     pub(crate) lasting: Vec<Lasting>,
 }
 
@@ -160,13 +138,13 @@ pub(crate) struct Ledger {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct LedgerEntry {
-    /// How it was when it was last told, or when nothing had to be told of it.
+    /// How it stood when it was last reported, or when it didn't have to be.
     told: Option<Standing>,
-    /// When the trouble that was told was first seen.
+    /// When the reported problem was first seen.
     since: Option<Timestamp>,
     /// When it was last in a notification.
     last: Option<Timestamp>,
-    /// When its changes were told, within the last hour.
+    /// When its changes were reported, within the last hour.
     times: Vec<Timestamp>,
     #[serde(skip)]
     pending: Option<PendingNotice>,
@@ -174,7 +152,7 @@ struct LedgerEntry {
     came: Vec<Instant>,
 }
 
-/// What differs from what was told.
+/// How it differs from what was reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PendingNotice {
     standing: Standing,
@@ -191,7 +169,7 @@ struct LedgerRow<E> {
 }
 
 impl Ledger {
-    /// Takes in how things are. Of a subject that is not among them nothing is known now.
+    /// Records how things stand. Nothing is known now about subjects that are missing here.
     pub(crate) fn see(&mut self, seen: &BTreeMap<NoticeSubject, Standing>, now: NoticeMoment) {
         for (subject, standing) in seen {
             let entry = self.entries.entry(subject.clone()).or_default();
@@ -199,13 +177,13 @@ impl Ledger {
         }
     }
 
-    /// The subjects that something is known of.
+    /// The known subjects.
     pub(crate) fn subjects(&self) -> impl Iterator<Item = &NoticeSubject> {
         self.entries.keys()
     }
 
-    /// Forgets the subjects that are no more; their going is no news. `known` is told whether
-    /// something of the subject is still to be told or mended.
+    /// Forgets the subjects that no longer exist, which is not news. `known` gets whether something about the subject has yet
+    /// to be reported or fixed.
     pub(crate) fn keep(&mut self, known: impl Fn(&NoticeSubject, bool) -> bool) {
         self.entries.retain(|subject, entry| {
             let done =
@@ -214,28 +192,28 @@ impl Ledger {
         });
     }
 
-    /// What is to be told now, if anything is.
+    /// What to report now, if anything.
     pub(crate) fn due(&mut self, rules: &Notify, now: NoticeMoment) -> Option<Batch> {
         self.pass_over(rules, now);
         let ready =
             |notice: &&DueNotice<'_>| notice.entry.has_lasted(&notice.change, rules.after, now);
         let candidates: Vec<DueNotice<'_>> = self.candidates(&rules.on, now).collect();
-        let some = candidates.iter().any(|due_notice| ready(&due_notice));
+        let some = candidates.iter().any(|notice| ready(&notice));
         if !some && !self.is_to_be_repeated(rules, now) {
             return None;
         }
-        // What changes together is told together, though it was not seen in the same moment.
+        // Changes that happen together are reported together, even if they weren't seen at the same moment.
         let together = candidates.into_iter().filter(|notice| {
             some && notice
                 .entry
                 .has_lasted(&notice.change, rules.after.div_f64(2.0), now)
         });
-        let changes: Vec<StateChange> = together.map(|found| found.change).collect();
+        let changes: Vec<StateChange> = together.map(|notice| notice.change).collect();
         let lasting = self.lasting(&changes);
         Some(Batch { changes, lasting })
     }
 
-    /// When something may become due that is not yet; none where no change is under way.
+    /// When the next change may become due; none if no change is under way.
     pub(crate) fn wake(&self, after: Duration, now: NoticeMoment) -> Option<Duration> {
         let pending = self
             .entries
@@ -245,7 +223,7 @@ impl Ledger {
         left.filter(|duration| !duration.is_zero()).min()
     }
 
-    /// Marks what was delivered as told.
+    /// Marks what was delivered as reported.
     pub(crate) fn delivered(&mut self, batch: &Batch, now: NoticeMoment) {
         for change in &batch.changes {
             let entry = self.entries.entry(change.subject.clone()).or_default();
@@ -259,7 +237,7 @@ impl Ledger {
         }
     }
 
-    /// As it is kept.
+    /// The form in which it is stored.
     ///
     /// # Errors
     /// None that is known.
@@ -283,7 +261,7 @@ impl Ledger {
         })
     }
 
-    /// Takes what nobody wants to be told as told.
+    /// Marks what nobody wants to hear as reported.
     fn pass_over(&mut self, rules: &Notify, now: NoticeMoment) {
         for (subject, entry) in &mut self.entries {
             let Some(change) = entry.change(subject, now) else {
@@ -295,7 +273,7 @@ impl Ledger {
         }
     }
 
-    /// The changes that may be told, if they last.
+    /// The changes that may be reported if they last.
     fn candidates<'a>(
         &'a self,
         on: &'a BTreeSet<Occasion>,
@@ -320,10 +298,7 @@ impl Ledger {
 
     fn lasting(&self, changes: &[StateChange]) -> Vec<Lasting> {
         let beside = self.entries.iter().filter(|(subject, entry)| {
-            entry.is_lasting()
-                && !changes
-                    .iter()
-                    .any(|state_change| state_change.subject == **subject)
+            entry.is_lasting() && !changes.iter().any(|change| change.subject == **subject)
         });
         let lasting = beside.filter_map(|(subject, entry)| {
             Some(Lasting {
@@ -345,7 +320,7 @@ impl LedgerEntry {
     fn see(&mut self, about: About, standing: &Standing, now: NoticeMoment) {
         self.came
             .retain(|time| now.at.duration_since(*time) < WINDOW);
-        let was_well = self.told.as_ref().is_none_or(|entry| entry.well);
+        let was_well = self.told.as_ref().is_none_or(|standing| standing.well);
         let first = self.told.is_none() && standing.well;
         let uneventful = about != About::Deployment && was_well && standing.well;
         if first || uneventful || self.told.as_ref() == Some(standing) {
@@ -354,7 +329,7 @@ impl LedgerEntry {
             return;
         }
         match &mut self.pending {
-            // A trouble that changes its face has lasted nevertheless.
+            // A problem that changes its form has lasted all the same.
             Some(pending) if !pending.standing.well && !standing.well => {
                 pending.standing.clone_from(standing);
             }
@@ -402,7 +377,7 @@ impl LedgerEntry {
         restless || age.is_some_and(|age| age >= after)
     }
 
-    /// The last that is told of a restless subject is a trouble.
+    /// The last report about a restless subject is always a problem.
     fn may_be_told(&self, occasion: Occasion, now: NoticeMoment) -> bool {
         let recent = self
             .times
@@ -416,7 +391,7 @@ impl LedgerEntry {
     }
 
     fn is_lasting(&self) -> bool {
-        let unwell = self.told.as_ref().is_some_and(|entry| !entry.well);
+        let unwell = self.told.as_ref().is_some_and(|standing| !standing.well);
         unwell
             && self
                 .pending
@@ -429,7 +404,7 @@ impl LedgerEntry {
         self.since = since.filter(|_| !new.well);
         self.last = Some(now.wall);
         self.told = Some(new.clone());
-        // What came meanwhile is still to be told.
+        // What came meanwhile is still due.
         if self
             .pending
             .as_ref()

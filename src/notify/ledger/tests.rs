@@ -200,7 +200,7 @@ fn a_restart_neither_repeats_nor_loses() {
     world.restart();
     world.fails("a");
     assert_eq!(world.tells_after(MINUTE), []);
-    // It is mended while nobody follows.
+    // It is fixed while nobody follows.
     world.restart();
     world.is_well("a");
     assert_eq!(world.tells_after(MINUTE), [recovery("a")]);

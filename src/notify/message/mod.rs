@@ -1,6 +1,6 @@
-//! What a notification says: to a program as JSON, to a person as a line and a text.
+//! What a notification says: JSON for a program, a line and a text for a person.
 //!
-//! The names in the JSON stay as they are. Nothing in it is secret.
+//! The names in the JSON never change. Nothing in it is secret.
 
 use std::path::Path;
 
@@ -8,55 +8,55 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::ledger::{About, Batch, Lasting, NoticeSubject, StateChange};
-use super::scene::{self, NoticeScene};
+use super::scene::NoticeScene;
+use super::standing::StandingWord;
 use crate::bundle::{Expiry, Piece, TrustFiles};
-use crate::cli::paint::wrapped;
 use crate::config::Occasion;
 use crate::deploy::state::State;
 use crate::problem::Problem;
 use crate::report::nearing::Nearing;
 use crate::report::view::{CertificateView, CompanionPlaces, InstanceView, VERSION};
 use crate::report::{day, host};
-use crate::text::shown;
+use crate::text::{shown, wrapped};
 
-/// How many changes the subject names one by one.
+/// How many changes the subject lists one by one.
 const NAMED: usize = 3;
 
 /// The width of the text.
 const WIDTH: usize = 78;
 
-/// How many characters the subject may have.
+/// The most characters that the subject may have.
 const LONGEST_SUBJECT: usize = 400;
 
-/// How many bytes the text may have: the kernel takes 128 KiB as one variable.
+/// The most bytes that the text may have: the kernel accepts 128 KiB in one variable.
 const LONGEST: usize = 64 * 1024;
 
-/// What is in the environment of the command beside the JSON on its standard input.
+/// The environment of the command, besides the JSON on its standard input.
 pub(crate) const VARIABLES: [(&str, &str); 4] = [
     (
         "PGCERTD_SUBJECT",
-        "One line for a person, in ASCII, such as `pgcertd db7: 16-main not served`.",
+        "One line for people, in ASCII, such as `pgcertd db7: 16-main not served`.",
     ),
     (
         "PGCERTD_TEXT",
-        "Lines for a person: what is so, since when, why, and what mends it.",
+        "A text for people: what is wrong, since when, why, and how to fix it.",
     ),
     (
         "PGCERTD_EVENT",
-        "`failure`, `recovery`, `deployed`, `lasting` or `test`: the gravest of what is told.",
+        "`failure`, `recovery`, `deployed`, `lasting` or `test`: the most serious of what is reported.",
     ),
     ("PGCERTD_HOST", "The name of this host."),
 ];
 
-/// What kind of news it is; the gravest first.
+/// What kind of news it is; the most serious first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum NoticeText {
     Failure,
     Recovery,
-    /// Another certificate is served, or clients are judged by another CA file.
+    /// A new certificate is served, or clients are checked against a new CA file.
     Deployed,
-    /// Something is still not well.
+    /// A problem lasts.
     Lasting,
     Test,
 }
@@ -86,18 +86,18 @@ impl From<Occasion> for NoticeText {
 #[derive(Debug, Serialize)]
 pub(crate) struct Notification {
     version: u32,
-    /// The gravest of what is told.
+    /// The most serious of what is reported.
     pub(crate) event: NoticeText,
     pub(crate) host: String,
     pub(crate) time: Timestamp,
     pub(crate) subject: String,
     pub(crate) text: String,
     pub(crate) changes: Vec<Item>,
-    /// What is not well beside that.
+    /// Other problems, which last.
     pub(crate) lasting: Vec<Item>,
 }
 
-/// One thing that is told.
+/// One thing that is reported.
 #[derive(Debug, Serialize)]
 pub(crate) struct Item {
     event: NoticeText,
@@ -105,16 +105,16 @@ pub(crate) struct Item {
     /// The instance, or the data directory of a server without one.
     name: Option<String>,
     lineage: Option<String>,
-    /// What it is in a word: a state, a level of expiry.
+    /// A state, or a level of expiry.
     state: String,
     old_state: Option<String>,
-    /// When the trouble was first seen.
+    /// When the problem was first seen.
     since: Option<Timestamp>,
-    /// How often the trouble has come within the last hour.
+    /// How often the problem has come within the last hour.
     times: usize,
     problem: Option<String>,
     mend: Option<String>,
-    /// What to type, as root.
+    /// To run as root.
     command: Option<String>,
     changed: Vec<Piece>,
     expiry: Option<Expiry>,
@@ -125,7 +125,7 @@ pub(crate) struct Item {
     served: Option<CertificateView>,
     #[serde(flatten)]
     trust_files: TrustFiles<CompanionPlaces>,
-    /// When what is nearest to its end ends.
+    /// The next expiry.
     #[serde(skip)]
     end: Option<Timestamp>,
     #[serde(skip)]
@@ -133,7 +133,7 @@ pub(crate) struct Item {
 }
 
 impl Notification {
-    /// Tells a batch by what is seen now.
+    /// Words a batch by what is seen now.
     pub(crate) fn for_batch(batch: &Batch, scene: &NoticeScene, now: Timestamp) -> Notification {
         let changes = batch
             .changes
@@ -146,7 +146,7 @@ impl Notification {
         Notification::new(changes.collect(), lasting.collect(), now)
     }
 
-    /// A trial: it looks like a failure, and says that it is none.
+    /// A test: it looks like a failure, but says that it isn't.
     pub(crate) fn test(now: Timestamp) -> Notification {
         let word = State::NotServed.as_str().to_owned();
         let item = Item {
@@ -157,8 +157,8 @@ impl Notification {
             old_state: Some(State::InSync.as_str().to_owned()),
             since: Some(now),
             times: 1,
-            problem: Some("this is a test, and nothing is wrong".into()),
-            mend: Some("nothing is to be done".into()),
+            problem: Some("this is a test; nothing is wrong".into()),
+            mend: Some("no action needed".into()),
             headline: "a test of [notify]".into(),
             ..Item::bare(About::Instance, word)
         };
@@ -221,15 +221,15 @@ impl Item {
         }
     }
 
-    /// What is known of a subject that is so.
+    /// What is known about a subject that stands like this.
     fn for_subject(
         subject: &NoticeSubject,
-        word: &str,
+        word: String,
         scene: &NoticeScene,
         now: Timestamp,
     ) -> Item {
         let name = clean(&subject.name);
-        let mut item = Item::bare(subject.about, word.to_owned());
+        let mut item = Item::bare(subject.about, word);
         item.name = (subject.about != About::Daemon).then_some(name);
         match subject.about {
             About::Daemon => item.explained(scene.daemon_problem().as_ref()),
@@ -255,8 +255,8 @@ impl Item {
         self.lineage = Some(clean(&view.lineage));
         self.expiry = Some(nearing.map_or(Expiry::Fine, |nearing| nearing.expiry));
         self.piece = nearing.map(|nearing| nearing.piece).or(self.about.piece());
-        self.place = nearing.map(|found| found.place.as_str());
-        self.end = nearing.map(|candidate| candidate.end.not_after);
+        self.place = nearing.map(|nearing| nearing.place.as_str());
+        self.end = nearing.map(|nearing| nearing.end.not_after);
         let view = view.clone().seen_at(now);
         match (self.about, nearing, &view.details, &view.problem) {
             (about, Some(nearing), ..) if about.piece().is_some() => {
@@ -278,9 +278,9 @@ impl Item {
         self.problem = problem.map(|problem| clean(&problem.what));
         self.mend = problem
             .map(|problem| clean(&problem.fix))
-            .filter(|mend| !mend.is_empty());
+            .filter(|fix| !fix.is_empty());
         self.command = problem
-            .and_then(|found| found.command.as_deref())
+            .and_then(|problem| problem.command.as_deref())
             .map(clean);
     }
 
@@ -298,16 +298,19 @@ impl Item {
         });
         let left = self.served.as_ref().map(|view| {
             let short = view.fingerprint.short();
-            format!("clients get {short}, which expires {}", day(view.term().1))
+            format!(
+                "clients get {short}, which expires on {}",
+                day(view.term().1)
+            )
         });
-        // A command stays on one line, to be pasted.
+        // A command stays on one line, so that it can be pasted.
         let lines = |text: String| wrapped(&text, WIDTH - 9);
         for (label, says) in [
             ("was", before.map(lines)),
             ("since", since.map(lines)),
             ("why", self.problem.clone().map(lines)),
-            ("mend", self.mend.clone().map(lines)),
-            ("run", self.command.clone().map(|name| vec![name])),
+            ("fix", self.mend.clone().map(lines)),
+            ("run", self.command.clone().map(|command| vec![command])),
             ("left", left.map(lines)),
         ] {
             for (number, line) in says.iter().flatten().enumerate() {
@@ -320,15 +323,14 @@ impl Item {
 }
 
 fn changed(change: &StateChange, scene: &NoticeScene, now: Timestamp) -> Item {
-    let mut item = Item::for_subject(&change.subject, &change.new.word, scene, now);
+    let mut item = Item::for_subject(&change.subject, change.new.word.to_string(), scene, now);
     item.event = change.occasion.into();
     item.since = change.since;
     item.times = change.times;
-    let old = change.old.as_ref().map(|standing| standing.word.clone());
-    if change.subject.about == About::Deployment {
-        item.changed = scene::changed(&old.unwrap_or_default(), &change.new.word);
-    } else {
-        item.old_state = old;
+    let old = change.old.as_ref().map(|standing| &standing.word);
+    match &change.new.word {
+        StandingWord::Deployed(files) => item.changed = files.changed_since(old),
+        StandingWord::Name(_) => item.old_state = old.map(StandingWord::to_string),
     }
     if change.occasion == Occasion::Recovery && change.subject.about != About::Instance {
         item.explained(None);
@@ -338,7 +340,8 @@ fn changed(change: &StateChange, scene: &NoticeScene, now: Timestamp) -> Item {
 }
 
 fn lasts(lasting: &Lasting, scene: &NoticeScene, now: Timestamp) -> Item {
-    let mut item = Item::for_subject(&lasting.subject, &lasting.standing.word, scene, now);
+    let word = lasting.standing.word.to_string();
+    let mut item = Item::for_subject(&lasting.subject, word, scene, now);
     item.since = lasting.since;
     item.headline = headline(&item, &lasting.subject, false);
     item
@@ -348,29 +351,29 @@ fn headline(item: &Item, subject: &NoticeSubject, well: bool) -> String {
     let name = item.name.as_deref().unwrap_or("pgcertd");
     let state = item.state.replace('_', " ");
     match (subject.about, well) {
-        (About::Daemon, true) => "pgcertd runs again".to_owned(),
+        (About::Daemon, true) => "pgcertd is running again".to_owned(),
         (About::Daemon, false) => match item.state.as_str() {
-            "stopped" => "pgcertd does not run".to_owned(),
+            "stopped" => "pgcertd is not running".to_owned(),
             "stale" => "pgcertd hangs".to_owned(),
-            _ => "what pgcertd sees cannot be read".to_owned(),
+            _ => "pgcertd's view cannot be read".to_owned(),
         },
         (About::Instance, true) if item.state == State::InSync.as_str() => {
             format!("{name} in sync again")
         }
-        (About::Instance, true) => format!("{name} well again ({state})"),
+        (About::Instance, true) => format!("{name} recovered ({state})"),
         (About::Instance, false) => format!("{name} {state}"),
         (About::Deployment, _) => {
             let short = item.served.as_ref().map(|view| view.fingerprint.short());
             let serves = format!("{name} serves {}", short.unwrap_or(state));
             match item.changed.as_slice() {
-                [Piece::Ca] => format!("{name} takes clients by a new CA file"),
+                [Piece::Ca] => format!("{name} checks clients against a new CA file"),
                 [Piece::Certificate, Piece::Ca] => format!("{serves}, with a new CA file"),
                 _ => serves,
             }
         }
-        (About::Expiry, true) => format!("{name} certificates have their time again"),
-        (About::CaExpiry, true) => format!("{name} CAs of clients have their time again"),
-        (About::CrlExpiry, true) => format!("{name} CRLs have their time again"),
+        (About::Expiry, true) => format!("{name} certificate no longer about to expire"),
+        (About::CaExpiry, true) => format!("{name} CA no longer about to expire"),
+        (About::CrlExpiry, true) => format!("{name} CRL no longer about to expire"),
         (About::Expiry | About::CaExpiry | About::CrlExpiry, false) => {
             let what = item.piece.unwrap_or(Piece::Certificate);
             let what = format!("{name} {} {what}", item.place.unwrap_or("source"));
@@ -380,15 +383,15 @@ fn headline(item: &Item, subject: &NoticeSubject, well: bool) -> String {
                 _ => format!("{what} expires {end}"),
             }
         }
-        (About::Uncovered, true) => format!("{name} is covered, or its server has ended"),
-        (About::Uncovered, false) => format!("{name} runs without an instance"),
+        (About::Uncovered, true) => format!("{name} is covered now, or its server has stopped"),
+        (About::Uncovered, false) => format!("{name} is not covered by any instance"),
     }
 }
 
 fn uncovered(directory: &Path) -> Problem {
     Problem::new(
         format!(
-            "a PostgreSQL server runs in {}, and no instance covers it: nothing renews its certificate",
+            "a PostgreSQL server is running in {}, and no instance covers it: nothing renews its certificate",
             directory.display()
         ),
         "add an [[instance]] for it to the config",
@@ -410,7 +413,7 @@ fn subject(host: &str, changes: &[Item], lasting: &[Item]) -> String {
         0 => String::new(),
         more => format!(", {more} more"),
     };
-    // It becomes a header of a mail.
+    // It becomes the header of a mail.
     let ascii = |character: char| if character.is_ascii() { character } else { '?' };
     let subject = format!("pgcertd {host}: {still}{}{more}", named.join(", "));
     subject.chars().take(LONGEST_SUBJECT).map(ascii).collect()
@@ -422,7 +425,7 @@ fn text(host: &str, changes: &[Item], lasting: &[Item]) -> String {
         item.write(&mut text);
     }
     if !lasting.is_empty() {
-        text.push_str("Still not well:\n\n");
+        text.push_str("Problems that last:\n\n");
     }
     for item in lasting {
         item.write(&mut text);
@@ -432,11 +435,11 @@ fn text(host: &str, changes: &[Item], lasting: &[Item]) -> String {
         text.truncate(starts.take_while(|at| *at <= LONGEST).last().unwrap_or(0));
         text.push_str("…\n\n");
     }
-    text.push_str(&format!("`pgcertd status` on {host} shows all.\n"));
+    text.push_str(&format!("`pgcertd status` on {host} shows everything.\n"));
     text
 }
 
-/// Without what could end a line, a header or a variable.
+/// Without anything that could end a line, a header or a variable.
 fn clean(text: &str) -> String {
     shown(text).into_owned()
 }

@@ -4,9 +4,9 @@
 use serde_json::Value;
 
 use super::*;
-use crate::notify::ledger::Standing;
 use crate::notify::scene::DaemonIs;
 use crate::notify::scene::tests::{scene, view};
+use crate::notify::standing::Standing;
 
 fn now() -> Timestamp {
     "2026-02-01T00:00:00Z".parse().unwrap()
@@ -49,7 +49,7 @@ fn told(changes: Vec<StateChange>, lasting: Vec<Lasting>) -> Notification {
 }
 
 #[test]
-fn a_person_reads_what_is_so_since_when_why_and_what_mends_it() {
+fn people_read_what_is_wrong_since_when_why_and_how_to_fix_it() {
     let told = told(
         vec![failure(About::Instance, "16-main", "not_served")],
         vec![],
@@ -63,10 +63,10 @@ fn a_person_reads_what_is_so_since_when_why_and_what_mends_it() {
   was    in sync
   since  2026-01-31 23:00 UTC
   why    it is so
-  mend   mend it
-  left   clients get ababab, which expires 2026-02-10
+  fix    mend it
+  left   clients get ababab, which expires on 2026-02-10
 
-`pgcertd status` on {host} shows all.
+`pgcertd status` on {host} shows everything.
 "
         )
     );
@@ -137,7 +137,7 @@ fn what_lasts_is_told_as_such() {
     assert!(told.subject.ends_with(end), "{}", told.subject);
     assert!(
         told.text
-            .starts_with("Still not well:\n\n16-main not served\n")
+            .starts_with("Problems that last:\n\n16-main not served\n")
     );
 }
 
@@ -171,7 +171,7 @@ fn a_text_fits_into_the_environment() {
         (0..2000).map(|number| failure(About::Instance, &format!("db{number}"), "rejected"));
     let told = told(changes.collect(), vec![]);
     assert!(told.text.len() < LONGEST + 200);
-    assert!(told.text.ends_with("shows all.\n"));
+    assert!(told.text.ends_with("shows everything.\n"));
     assert_eq!(told.changes.len(), 2000);
 }
 
@@ -220,7 +220,7 @@ fn what_is_near_its_end_and_what_is_new_is_named_by_what_it_is() {
         (
             leaf.clone(),
             format!("{leaf} {ca}"),
-            "16-main takes clients by a new CA file",
+            "16-main checks clients against a new CA file",
             vec!["ca"],
         ),
         (

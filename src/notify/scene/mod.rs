@@ -1,5 +1,4 @@
-//! What is seen at one moment: the daemon's view, whether the daemon lives, and how each subject
-//! stands by that.
+//! What is seen at one moment: the daemon's view, whether the daemon is alive, and how each subject stands.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -7,41 +6,42 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::ledger::{About, NoticeSubject, Standing};
+use super::ledger::{About, NoticeSubject};
+use super::standing::{DeployedFiles, Standing, StandingWord};
 use crate::bundle::{Expiry, Piece};
 use crate::deploy::state::State;
 use crate::problem::Problem;
 use crate::report::nearing::{Holder, Nearing};
 use crate::report::view::{InstanceView, StatusView};
 
-/// The daemon's view is old once it was not written for this many times `resync`.
+/// The daemon's view is stale if it hasn't been written for this many times `resync`.
 pub(crate) const MISSED: u32 = 3;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum DaemonIs {
-    /// It runs, and looks as often as it should.
+    /// It is running, and looks as often as it should.
     Running,
-    /// It does not run; what tells.
+    /// It is not running, for this reason.
     Stopped(String),
-    /// It runs, and does not look.
+    /// It is running, but doesn't look.
     Stale,
-    /// What it sees cannot be read; why.
+    /// Its view cannot be read, for this reason.
     Unreadable(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct NoticeScene {
-    /// The last view that could be read, if ever one could.
+    /// The last view that could be read, if any.
     pub(crate) view: Option<StatusView>,
     pub(crate) daemon: DaemonIs,
     /// The file that was read.
     pub(crate) file: PathBuf,
-    /// How often the daemon is to look.
+    /// How often the daemon has to look.
     pub(crate) resync: Duration,
 }
 
 impl NoticeScene {
-    /// How each subject stands of which that is known now; `before` are those of earlier.
+    /// How each subject stands, if that is known now; `before` are the earlier subjects.
     pub(crate) fn standings<'a>(
         &self,
         before: impl Iterator<Item = &'a NoticeSubject>,
@@ -53,7 +53,7 @@ impl NoticeScene {
             self.daemon.standing(),
         );
         let Some(view) = &self.view else { return seen };
-        // What the daemon does not look at may have changed; what a certificate has left does.
+        // While the daemon doesn't look, states may have changed unseen; expiry only depends on the clock.
         let current = self.daemon == DaemonIs::Running;
         for instance in &view.instances {
             for piece in Piece::RENEWED {
@@ -64,7 +64,7 @@ impl NoticeScene {
             }
             if current {
                 let standing = Standing {
-                    word: instance.state.as_str().to_owned(),
+                    word: instance.state.as_str().into(),
                     well: instance.state.is_well(),
                 };
                 seen.insert(
@@ -80,7 +80,7 @@ impl NoticeScene {
             }
         }
         if current {
-            let servers = before.filter(|notice_subject| notice_subject.about == About::Uncovered);
+            let servers = before.filter(|subject| subject.about == About::Uncovered);
             seen.extend(servers.map(|subject| (subject.clone(), Standing::well("covered"))));
             for directory in &view.uncovered {
                 let subject = NoticeSubject::new(About::Uncovered, directory.display().to_string());
@@ -101,26 +101,26 @@ impl NoticeScene {
         let file = self.file.display();
         Some(match &self.daemon {
             DaemonIs::Running => return None,
-            DaemonIs::Stopped(told) => Problem::new(
-                format!("pgcertd does not run: {told}; a renewal is not deployed"),
+            DaemonIs::Stopped(reason) => Problem::new(
+                format!("pgcertd is not running: {reason}; renewals are not deployed"),
                 "`systemctl status pgcertd` says why; then start it",
             )
             .with("systemctl start pgcertd"),
             DaemonIs::Stale => {
-                let last = self.view.as_ref().map(|status_view| status_view.checked);
-                let last = last.map_or_else(|| "ever".to_owned(), |time| format!("since {time}"));
+                let last = self.view.as_ref().map(|view| view.checked);
+                let last = last.map_or_else(String::new, |time| format!(" since {time}"));
                 let pause = SignedDuration::try_from(self.resync).unwrap_or(SignedDuration::MAX);
                 Problem::new(
                     format!(
-                        "pgcertd runs and has not written {file} {last}; it should at least every {pause:#}"
+                        "pgcertd is running, but has not written {file}{last}; it should at least every {pause:#}"
                     ),
-                    "`journalctl -u pgcertd` says what holds it up; then restart it",
+                    "`journalctl -u pgcertd` shows what is holding it up; then restart it",
                 )
                 .with("systemctl restart pgcertd")
             }
             DaemonIs::Unreadable(error) => Problem::new(
-                format!("what pgcertd sees cannot be read: {file}: {error}"),
-                format!("`namei -l {file}` shows who may; pgcertd writes it anew when it starts"),
+                format!("pgcertd's view cannot be read: {file}: {error}"),
+                format!("`namei -l {file}` shows who can read it; pgcertd writes it again when it starts"),
             )
             .with("systemctl restart pgcertd"),
         })
@@ -138,31 +138,19 @@ impl DaemonIs {
     }
 }
 
-/// What clients get, and by which CA file they are judged. A new CRL is not told of: it comes
-/// every few days or hours, and nobody need know.
 fn deployed(instance: &InstanceView) -> Option<Standing> {
-    let leaf = instance.served.as_ref()?.fingerprint.to_string();
+    let leaf = instance.served.as_ref()?.fingerprint;
     let ca = instance
         .trust_files
         .ca
         .installed
         .as_ref()
-        .map(|view| view.digest.to_string());
-    let word: Vec<String> = std::iter::once(leaf).chain(ca).collect();
-    Some(Standing::well(word.join(" ")))
+        .map(|view| view.digest);
+    let files = DeployedFiles { leaf, ca };
+    Some(Standing::well(StandingWord::Deployed(files)))
 }
 
-/// Which of these pieces a deployment has changed, by the words of [`deployed`].
-pub(super) fn changed(old: &str, new: &str) -> Vec<Piece> {
-    let leaf = |word: &str| word.split(' ').next().map(str::to_owned);
-    let ca = |word: &str| word.split(' ').nth(1).map(str::to_owned);
-    let certificate = (leaf(old) != leaf(new)).then_some(Piece::Certificate);
-    let ca = (ca(old) != ca(new)).then_some(Piece::Ca);
-    certificate.into_iter().chain(ca).collect()
-}
-
-/// How near the end a piece of an instance is; none where it has none, or one that may be near
-/// cannot be seen.
+/// How close a piece of an instance is to expiry; none if there is no such piece, or if it cannot be seen.
 fn expiry(instance: &InstanceView, piece: Piece, now: Timestamp) -> Option<Standing> {
     if let Some(nearing) = Nearing::of_piece(instance, piece, now) {
         return Some(Standing::unwell(nearing.expiry.as_str()));

@@ -78,7 +78,7 @@ fn every_state_is_told_of_by_its_name() {
         );
         let seen = standings(&seen, &[]);
         let standing = &seen[&subject_named(About::Instance, "16-main")];
-        assert_eq!(standing.word, state.as_str());
+        assert_eq!(standing.word, state.as_str().into());
         assert_eq!(standing.well, state.is_well());
         // What is not in sync was not deployed.
         let deployed = seen.contains_key(&subject_named(About::Deployment, "16-main"));
@@ -164,9 +164,16 @@ fn a_new_ca_is_a_deployment_and_a_new_crl_is_none() {
     let ca = serde_json::json!({"digest": "ef".repeat(32), "first_end": null});
     new_ca.instances[0].trust_files.ca.installed = serde_json::from_value(ca).unwrap();
     let new_ca = word(new_ca);
+    let changed = |old: &StandingWord, new: &StandingWord| match new {
+        StandingWord::Deployed(files) => files.changed_since(Some(old)),
+        StandingWord::Name(name) => panic!("{name} is no deployment"),
+    };
     assert_eq!(changed(&plain, &new_ca), [Piece::Ca]);
     assert_eq!(changed(&plain, &plain), []);
-    let other = format!("{} {}", "01".repeat(32), "ef".repeat(32));
+    let other = StandingWord::from(format!("{} {}", "01".repeat(32), "ef".repeat(32)));
     assert_eq!(changed(&new_ca, &other), [Piece::Certificate]);
     assert_eq!(changed(&plain, &other), [Piece::Certificate, Piece::Ca]);
+    for word in [&plain, &other, &"in_sync".into()] {
+        assert_eq!(StandingWord::from(word.to_string()), *word, "as it is kept");
+    }
 }

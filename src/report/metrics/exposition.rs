@@ -1,4 +1,4 @@
-//! The tally as text: each metric with its series, at a moment that is passed in.
+//! The tally as text: each metric with its series, at a given time.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -17,17 +17,17 @@ use crate::report::EventKind;
 use crate::report::nearing::{Holder, NearingEnd};
 use crate::text::shown;
 
-/// How the text is written.
+/// The text format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     /// OpenMetrics 1.0.
     OpenMetrics,
-    /// Prometheus's text format, version 0.0.4: what node_exporter's textfile collector takes.
+    /// Prometheus's text format, version 0.0.4, which node_exporter's textfile collector reads.
     Prometheus,
 }
 
 impl Format {
-    /// The better one of those that an `Accept` header asks for.
+    /// The best one that an `Accept` header asks for.
     pub(crate) fn accepted(accept: &str) -> Format {
         if accept.contains("application/openmetrics-text") {
             Format::OpenMetrics
@@ -45,7 +45,7 @@ impl Format {
     }
 }
 
-/// A series: the values of its labels, in the order of the metric's, and its own.
+/// A series: its label values, in the order of the metric's labels, and its value.
 type Series = (Vec<String>, Value);
 
 #[derive(Clone)]
@@ -56,7 +56,7 @@ enum Value {
     Info,
 }
 
-/// How often an event of each kind was said.
+/// How often an event of each kind was logged.
 pub(super) type Said = fn(EventKind) -> u64;
 
 #[derive(Debug)]
@@ -96,12 +96,12 @@ impl Collector for SampleValue {
             let unit = metric.counted().unit();
             let stem = metric.stem();
             let (help, of_type) = (metric.help(), metric.of_type().of_the_format());
-            let mut of_it = encoder.encode_descriptor(&stem, help, unit.as_ref(), of_type)?;
+            let mut encoder = encoder.encode_descriptor(&stem, help, unit.as_ref(), of_type)?;
             for (values, value) in self.series(*metric, &tally) {
                 debug_assert_eq!(values.len(), metric.labels().len(), "{metric:?}");
                 let values = values.iter().map(|value| shown(value).into_owned());
                 let labels = metric.labels().iter().copied().zip(values);
-                write(&mut of_it, &labels.collect(), &value)?;
+                write(&mut encoder, &labels.collect(), &value)?;
             }
         }
         Ok(())
@@ -136,15 +136,17 @@ impl SampleValue {
             }),
             Metric::InstalledLoads => seen(tally, |seen| vec![alone(yes(seen.loads))]),
             Metric::NotAfter => places(tally, |end| moment(end.not_after)),
-            Metric::NotBefore => places(tally, |nearing_end| moment(nearing_end.not_before)),
+            Metric::NotBefore => places(tally, |end| moment(end.not_before)),
             Metric::ExpiryLevel => places(tally, |end| level(end.expiry(self.now))),
             Metric::ClientCaNotAfter => ends(tally, |end| moment(end.not_after)),
-            Metric::ClientCaExpiryLevel => ends(tally, |found| level(found.expiry(self.now))),
+            Metric::ClientCaExpiryLevel => ends(tally, |end| level(end.expiry(self.now))),
             Metric::Deployments => servers(tally, |server| {
                 let count = |outcome: &str| server.deployments.get(outcome).copied();
                 outcomes()
                     .map(|outcome| outcome.as_str())
-                    .map(|text| labelled(text, Value::Count(count(text).unwrap_or_default())))
+                    .map(|outcome| {
+                        labelled(outcome, Value::Count(count(outcome).unwrap_or_default()))
+                    })
                     .collect()
             }),
             Metric::DeploymentDuration => servers(tally, |server| {
@@ -164,10 +166,8 @@ impl SampleValue {
                 .map(|kind| labelled(kind.as_str(), Value::Count((self.said)(*kind))))
                 .collect(),
             Metric::Uncovered => {
-                let count = tally
-                    .uncovered
-                    .and_then(|number| u32::try_from(number).ok());
-                let count = count.map(|index| alone(Value::Number(index.into())));
+                let count = tally.uncovered.and_then(|count| u32::try_from(count).ok());
+                let count = count.map(|count| alone(Value::Number(count.into())));
                 count.into_iter().collect()
             }
             Metric::Build => vec![labelled(env!("CARGO_PKG_VERSION"), Value::Info)],
@@ -196,7 +196,7 @@ fn seen(tally: &Tally, of: impl Fn(&InstanceCount) -> Vec<Series>) -> Vec<Series
     })
 }
 
-/// A series for each chain that is seen of a server.
+/// A series for each place where a server's chain is seen.
 fn places(tally: &Tally, of: impl Fn(&NearingEnd<'_>) -> Value) -> Vec<Series> {
     seen(tally, |seen| {
         let there = Holder::ALL.into_iter();
@@ -208,7 +208,7 @@ fn places(tally: &Tally, of: impl Fn(&NearingEnd<'_>) -> Value) -> Vec<Series> {
     })
 }
 
-/// A series for each CA and CRL file of a server, and each place in which it is seen.
+/// A series for each CA and CRL file of a server and each place where it is seen.
 fn ends(tally: &Tally, of: impl Fn(&NearingEnd<'_>) -> Value) -> Vec<Series> {
     seen(tally, |seen| {
         let files = [Piece::Ca, Piece::Crl].into_iter();

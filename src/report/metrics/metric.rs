@@ -1,27 +1,26 @@
-//! The table of what may be measured: names, types, units, labels and what each says.
+//! The table of metrics: names, types, units, labels and meanings.
 //!
-//! Names and labels are for alerts and dashboards that others write; they stay as they are.
-//! `docs/metrics.md` says the same, and a test compares.
+//! Names and labels are for alerts and dashboards that others write, and never change. `docs/metrics.md` says the same, and a
+//! test compares them.
 
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 
-/// What every name begins with.
+/// The prefix of every name.
 pub(crate) const PREFIX: &str = "pgcertd_";
 
 /// The label that names an instance. Prometheus takes `instance` for itself.
 pub(crate) const SERVER: &str = "server";
 
-/// What kind of number a metric is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Type {
     /// A number that goes up and down.
     Gauge,
     /// A number that starts at zero with the daemon and only grows.
     Counter,
-    /// How many were at most so large.
+    /// How many values were at most that large.
     Histogram,
-    /// 1, for the sake of its labels.
+    /// Always 1; the labels carry the information.
     Info,
 }
 
@@ -54,12 +53,12 @@ impl Type {
     }
 }
 
-/// What a metric counts in.
+/// The unit of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counted {
     /// Things, or yes and no.
     Things,
-    /// Seconds; those of a moment since 1970.
+    /// Seconds; for a point in time, since 1970.
     Seconds,
 }
 
@@ -117,52 +116,52 @@ metrics! {
     "1 for the state that the server is in, 0 for the others."
 
     InSync "in_sync" Gauge Things &[SERVER];
-    "1 where the lineage's certificate is installed and served, else 0."
+    "1 if the lineage's certificate is installed and served, otherwise 0."
 
     InstalledLoads "installed_loads" Gauge Things &[SERVER];
-    "0 where Postgres could not start with what is installed, else 1."
+    "0 if Postgres could not start with what is installed, otherwise 1."
 
     NotAfter "not_after_timestamp" Gauge Seconds &[SERVER, "place"];
-    "When the first certificate of the chain ends that clients need of what is the source, installed or served; none where none is seen."
+    "When the first certificate expires in the chain that clients need, for what is the source, installed or served; absent if none is seen."
 
     NotBefore "not_before_timestamp" Gauge Seconds &[SERVER, "place"];
-    "When the validity of that certificate began."
+    "When that certificate became valid."
 
     ExpiryLevel "expiry_level" Gauge Things &[SERVER, "place"];
-    "How near to its end that certificate is: 0 fine, 1 warning (below a quarter of its lifetime or 21 days), 2 critical (a tenth or 7 days), 3 expired."
+    "How close that certificate is to expiry: 0 fine, 1 warning (less than a quarter of its lifetime or 21 days left), 2 critical (a tenth or 7 days), 3 expired."
 
     ClientCaNotAfter "client_ca_not_after_timestamp" Gauge Seconds &[SERVER, "piece", "place"];
-    "When the CA of clients expires, or the CRL's next one is due, that ends first in the file that is the source or installed; none without such a file."
+    "When the first CA of clients expires, or the first CRL's replacement is due, in the file that is the source or installed; absent without such a file."
 
     ClientCaExpiryLevel "client_ca_expiry_level" Gauge Things &[SERVER, "piece", "place"];
-    "How near to its end that CA or CRL is: as above, of a CRL with 3 days and 1 day in place of 21 and 7."
+    "How close that CA or CRL is to expiry: as above, but for a CRL with 3 days and 1 day instead of 21 and 7."
 
     Deployments "deployments" Counter Things &[SERVER, "outcome"];
-    "Deployments of the daemon by how they came out."
+    "Deployments by the daemon, by outcome."
 
     DeploymentDuration "deployment_duration" Histogram Seconds &[SERVER];
     "How long deployments took, from the decision to its proof."
 
     LastSuccess "last_success_timestamp" Gauge Seconds &[SERVER];
-    "When source, installed and served were last seen to be one; none before the first time."
+    "When source, installed and served last agreed; absent before the first time."
 
     LastReconcile "last_reconcile_timestamp" Gauge Seconds &[SERVER];
-    "When the server was last compared; before the first time, when the daemon took it up."
+    "When the server was last compared; before the first time, when the daemon added it."
 
     OldestReconcile "oldest_reconcile_timestamp" Gauge Seconds &[];
-    "The earliest last reconcile of all servers; without any, when the daemon last went round."
+    "The oldest last reconcile of all servers; without servers, when the daemon last compared everything."
 
     Resync "resync" Gauge Seconds &[];
-    "The longest time between two comparisons of a server, by the config."
+    "The longest time between two comparisons of a server, from the config."
 
     Events "events" Counter Things &["event"];
-    "Events that the daemon has said in the journal, by kind."
+    "Events that the daemon has logged, by kind."
 
     Uncovered "uncovered_postmasters" Gauge Things &[];
     "PostgreSQL servers on this host that no instance covers."
 
     Build "build" Info Things &["version"];
-    "The version of pgcertd that runs."
+    "The running version of pgcertd."
 
     Start "start_time" Gauge Seconds &[];
     "When the daemon started."
@@ -176,12 +175,11 @@ impl Metric {
         format!("{}{}{}", self.stem(), counted.suffix(), of_type.suffix())
     }
 
-    /// Its name without what unit and type add.
+    /// Its name without the suffixes of unit and type.
     pub(super) fn stem(self) -> String {
         format!("{PREFIX}{}", self.facts().stem)
     }
 
-    /// What kind of number it is.
     pub fn of_type(self) -> Type {
         self.facts().of_type
     }
@@ -190,12 +188,12 @@ impl Metric {
         self.facts().counted
     }
 
-    /// The labels that each of its series carries. None of them grows without bound.
+    /// The labels of each of its series. None has an unbounded number of values.
     pub fn labels(self) -> &'static [&'static str] {
         self.facts().labels
     }
 
-    /// What it says, in a sentence.
+    /// Its meaning, in one sentence.
     pub fn help(self) -> &'static str {
         self.facts().help
     }

@@ -1,14 +1,13 @@
-//! What is measured, for Prometheus: how the servers are, what was done, what was said.
+//! Metrics for Prometheus: the state of the servers, what was done, and what was logged.
 //!
-//! [`Metrics`] collects it, for as long as the daemon runs, and writes it as text. Every series
-//! is made anew of what is known at that moment, so that a server that has left the config
-//! leaves no trace. Nothing in it is secret, and no label has values without number: a
-//! fingerprint, for one, is in the journal.
+//! [`Metrics`] collects them while the daemon runs, and writes them as text. Each scrape builds every series from what is
+//! known at that moment, so a server that was removed from the config leaves no trace. Nothing in them is secret, and no
+//! label has an unbounded number of values: fingerprints, for example, are in the journal.
 //!
 //! * [`metric`] is the table of names, which `docs/metrics.md` explains.
-//! * `tally` holds what was seen and counted; `exposition` is its text.
+//! * `tally` holds what was seen and counted; `exposition` turns it into text.
 //!
-//! Who asks for it, and how, is the daemon's business.
+//! The daemon handles the requests.
 
 mod exposition;
 pub(crate) mod metric;
@@ -29,12 +28,11 @@ use tally::{Tally, locked};
 use super::event;
 use crate::config::Config;
 
-/// What is measured; each handle is of the same.
+/// A handle; clones share the same metrics.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics(Arc<Mutex<Tally>>);
 
 impl Metrics {
-    /// Those of a daemon that starts now.
     pub(crate) fn new(now: Timestamp) -> Metrics {
         Metrics(Arc::new(Mutex::new(Tally::new(now))))
     }
@@ -54,7 +52,7 @@ impl Metrics {
         locked(&self.0).round = now;
     }
 
-    /// So many servers of this host are covered by no instance.
+    /// This many servers on this host are not covered by any instance.
     pub(crate) fn uncovered(&self, count: usize) {
         locked(&self.0).uncovered = Some(count);
     }
@@ -62,7 +60,7 @@ impl Metrics {
     /// All of it, as it is now.
     ///
     /// # Errors
-    /// None is known: writing to memory does not fail.
+    /// None that is known: writing to memory doesn't fail.
     pub(crate) fn text(&self, format: Format) -> Result<String, fmt::Error> {
         exposition::text(&self.0, event::said, Timestamp::now(), format)
     }

@@ -1,4 +1,4 @@
-//! What was seen and counted so far, by server; time is passed in.
+//! What was seen and counted so far, for each server; time is passed in.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,25 +13,24 @@ use crate::deploy::state::State;
 use crate::report::EventKind;
 use crate::report::view::InstanceView;
 
-/// The upper ends of the histogram of deployments, in seconds: a renewal takes some tens of
-/// milliseconds, and a proof at most `verify_timeout`, 10 s by default.
+/// The buckets of the deployment histogram, in seconds: a renewal takes tens of milliseconds, and a proof at most
+/// `verify_timeout`, 10 s by default.
 const TOOK: [f64; 11] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 
-/// What came of comparing a server.
+/// The result of comparing a server.
 #[derive(Debug)]
 pub(crate) struct Compared<'a> {
-    /// What is shown of it.
     pub(crate) view: &'a InstanceView,
     /// Whether Postgres could start with what is installed.
     pub(crate) loads: bool,
-    /// How a deployment came out and how long it took, where one was begun.
+    /// The outcome and duration of the deployment, if there was one.
     pub(crate) deployment: Option<(SyncOutcome, Duration)>,
 }
 
 #[derive(Debug)]
 pub(super) struct Tally {
     pub(super) started: Timestamp,
-    /// When the daemon last went round, whether there was a server or not.
+    /// When the daemon last compared everything, even if there was no server.
     pub(super) round: Timestamp,
     pub(super) resync: Duration,
     /// None before the first look.
@@ -57,7 +56,7 @@ pub(super) struct InstanceCount {
     pub(super) loads: bool,
 }
 
-/// How a deployment may come out, in the order in which it is told.
+/// The possible outcomes of a deployment, in the order of the documentation.
 pub(super) fn outcomes() -> impl Iterator<Item = SyncOutcome> {
     SyncOutcome::ALL
         .into_iter()
@@ -75,8 +74,8 @@ impl Tally {
         }
     }
 
-    /// Takes up the servers of a config. One that stays as it was keeps everything, one that
-    /// changed its counts alone, and one that is gone nothing.
+    /// Takes over the servers of a config. An unchanged one keeps everything, a changed one only its counters, and a removed
+    /// one nothing.
     pub(super) fn configured(&mut self, config: &Config, now: Timestamp) {
         self.resync = config.watch.resync;
         self.round = now;
@@ -114,7 +113,7 @@ impl Tally {
         });
     }
 
-    /// When the server was compared whose last comparison is the longest ago.
+    /// The oldest of the servers' last comparisons.
     pub(super) fn oldest(&self) -> Timestamp {
         let compared = self.servers.values().map(|server| server.reconciled);
         compared.min().unwrap_or(self.round)
@@ -134,7 +133,7 @@ impl ServerCount {
     }
 }
 
-/// The tally; a panic, which ends the process, leaves it as it was.
+/// The tally. A panic ends the process, so a poisoned lock doesn't matter.
 pub(super) fn locked(tally: &Mutex<Tally>) -> MutexGuard<'_, Tally> {
     tally.lock().unwrap_or_else(PoisonError::into_inner)
 }

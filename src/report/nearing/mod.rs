@@ -1,9 +1,8 @@
-//! How near to their ends the certificates of an instance and the CA and CRL files beside them
-//! are, and what of that is to be said: each crossing at once, the same again once a day while it
-//! lasts, and when it is over.
+//! How close the certificates, CA files and CRL files of an instance are to expiry, and what to report: each threshold when
+//! it is crossed, a reminder every day, and when it is over.
 //!
-//! A pure function of what was said and what was seen; time is passed in. That a certificate
-//! does not get to where it belongs is a state, which [`super::told`] says.
+//! A pure function of what was reported and what was seen; time is passed in. A certificate that doesn't get where it belongs
+//! is a state, which [`super::told`] reports.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use crate::deploy::state::State;
 use crate::problem::Problem;
 use crate::text::{rounded, span};
 
-/// What lasts is said again after this.
+/// The time between reminders.
 pub(crate) const AGAIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Where a piece of a bundle is seen.
@@ -31,7 +30,7 @@ pub enum Holder {
 }
 
 impl Holder {
-    /// All of them; the first is the cause where several are near their end.
+    /// All of them; if several are about to expire, the first is the cause.
     pub const ALL: [Holder; 3] = [Holder::Source, Holder::Installed, Holder::Served];
 
     /// As in the journal and in JSON.
@@ -43,7 +42,7 @@ impl Holder {
         }
     }
 
-    /// The certificate that is seen there.
+    /// The certificate seen there.
     pub(crate) fn certificate_in(self, view: &InstanceView) -> Option<&CertificateView> {
         match self {
             Holder::Source => view.source.as_ref(),
@@ -52,7 +51,7 @@ impl Holder {
         }
     }
 
-    /// What of a piece ends first there; no handshake shows that of CA and CRL files.
+    /// The first expiry of a piece there; what is served doesn't show that of CA and CRL files.
     pub(crate) fn end(self, piece: Piece, view: &InstanceView) -> Option<NearingEnd<'_>> {
         match view.trust_files.get(piece) {
             Some(places) => NearingEnd::from_companion(self.beside(places)?, piece),
@@ -73,8 +72,7 @@ impl Holder {
 }
 
 impl InstanceView {
-    /// Whether nobody has to do anything now: the state is well, and nothing is so near to its end
-    /// that it cannot wait, see [`Nearing::is_urgent`].
+    /// Whether no action is needed now: the state is well, and no expiry is urgent ([`Nearing::is_urgent`]).
     pub(crate) fn is_well(&self, now: Timestamp) -> bool {
         self.state.is_well()
             && !Nearing::from_view(self, now).is_some_and(|nearing| nearing.is_urgent())
@@ -84,9 +82,9 @@ impl InstanceView {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct NearingEnd<'a> {
     piece: Piece,
-    /// Of a CA or a CRL, the CA's name; of a chain, the name of the intermediate that ends before the leaf.
+    /// For a CA or a CRL, the CA's name; for a chain, the name of an intermediate that expires before the leaf.
     name: Option<&'a str>,
-    /// SHA-256 of its DER; of a chain, of the leaf's.
+    /// SHA-256 of its DER; for a chain, of the leaf's.
     pub(crate) fingerprint: Fingerprint,
     pub(crate) not_before: Timestamp,
     pub(crate) not_after: Timestamp,
@@ -121,37 +119,35 @@ impl<'a> NearingEnd<'a> {
         })
     }
 
-    /// How near it is at `now`.
+    /// How close it is at `now`.
     pub(crate) fn expiry(&self, now: Timestamp) -> Expiry {
         let (begin, end) = (self.not_before, self.not_after);
         self.piece.expiry(begin, end, now, self.thresholds)
     }
 }
 
-/// What of an instance is nearest to its end, where it is too near.
+/// Something in an instance that is about to expire, or has.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Nearing<'a> {
-    /// Which part of the bundle it is.
     pub(crate) piece: Piece,
     pub(crate) place: Holder,
-    /// What it is, and until when.
     pub(crate) end: NearingEnd<'a>,
-    /// How near; never [`Expiry::Fine`].
+    /// Never [`Expiry::Fine`].
     pub(crate) expiry: Expiry,
     lineage: &'a str,
     now: Timestamp,
 }
 
 impl<'a> Nearing<'a> {
-    /// The worst of all, the certificate first; none where all that is seen has its time.
+    /// The worst of all, the certificate first; none if nothing is about to expire.
     pub(crate) fn from_view(view: &'a InstanceView, now: Timestamp) -> Option<Nearing<'a>> {
-        // Of several that are as near, the last is the maximum.
+        // `max_by_key` takes the last of several maximums.
         Nearing::all(view, now)
             .rev()
             .max_by_key(|nearing| nearing.expiry)
     }
 
-    /// The worst of each piece that is too near.
+    /// The worst of each piece that is about to expire.
     pub(crate) fn all(
         view: &'a InstanceView,
         now: Timestamp,
@@ -181,7 +177,7 @@ impl<'a> Nearing<'a> {
         })
     }
 
-    /// Whether it is too late to wait for the next renewal by itself.
+    /// Whether it is too late to wait for the next automatic renewal.
     pub(crate) fn is_urgent(&self) -> bool {
         self.expiry >= Expiry::Critical
     }
@@ -201,7 +197,6 @@ impl<'a> Nearing<'a> {
         format!("{} {}", self.place.as_str(), self.piece)
     }
 
-    /// What is wrong, and what mends it.
     pub(crate) fn problem(&self) -> Problem {
         let end = self.end();
         match (self.piece, self.end.name) {
@@ -215,32 +210,37 @@ impl<'a> Nearing<'a> {
         let short = self.end.fingerprint.short();
         let end = match self.end.name {
             None => end.to_owned(),
-            Some(name) => format!("{end} ({name}, above the leaf, ends first)"),
+            Some(name) => format!("{end} ({name}, above the leaf, expires first)"),
         };
-        let (which, mend) = match self.place {
+        let (which, fix) = match self.place {
             Holder::Source if self.end.name.is_some() => (
-                format!("lineage {} is not renewed: its chain", self.lineage),
-                "renew it at once, which brings the authority's present chain (certbot renew --force-renewal)",
+                format!("lineage {} has not been renewed: its chain", self.lineage),
+                "renew it now to get the CA's current chain (certbot renew --force-renewal)",
             ),
             Holder::Source => (
-                format!("lineage {} is not renewed: its certificate", self.lineage),
-                "see why the ACME client does not renew it: its timer (systemctl list-timers), and for certbot `certbot renew --dry-run`",
+                format!(
+                    "lineage {} has not been renewed: its certificate",
+                    self.lineage
+                ),
+                "find out why the ACME client has not renewed it: check its timer (systemctl list-timers), and for certbot run `certbot renew --dry-run`",
             ),
             Holder::Installed => ("the installed certificate".to_owned(), ELSEWHERE),
             Holder::Served => ("the certificate that clients get".to_owned(), ELSEWHERE),
         };
-        Problem::new(format!("{which}, {short}, {end}"), mend)
+        Problem::new(format!("{which}, {short}, {end}"), fix)
     }
 
     fn of_authority(&self, name: &str, end: &str) -> Problem {
         let refused = self.refused();
         match self.place {
             Holder::Source => Problem::new(
-                format!("the CA file is not renewed: in its source the CA {name} {end}; {refused}"),
-                "have the CA issued anew, and put both into the source, or take out what is out of use",
+                format!(
+                    "the CA file has not been renewed: in its source, the CA {name} {end}; {refused}"
+                ),
+                "have the CA reissued and put both into the source, or remove it if it is no longer used",
             ),
             Holder::Installed | Holder::Served => Problem::new(
-                format!("in the installed CA file the CA {name} {end}; {refused}"),
+                format!("in the installed CA file, the CA {name} {end}; {refused}"),
                 ELSEWHERE,
             ),
         }
@@ -251,23 +251,23 @@ impl<'a> Nearing<'a> {
         match self.place {
             Holder::Source => Problem::new(
                 format!(
-                    "the CRL file is not renewed: in its source the CRL of {name} {end}; {refused}"
+                    "the CRL file has not been renewed: in its source, the CRL of {name} {end}; {refused}"
                 ),
-                "see why what makes or fetches it does not: its timer (systemctl list-timers) or crontab",
+                "find out why the program that makes or fetches it is not doing so: check its timer (systemctl list-timers) or crontab",
             ),
             Holder::Installed | Holder::Served => Problem::new(
-                format!("in the installed CRL file the CRL of {name} {end}; {refused}"),
+                format!("in the installed CRL file, the CRL of {name} {end}; {refused}"),
                 ELSEWHERE,
             ),
         }
     }
 
-    /// What comes of it for the clients of a CA.
+    /// What it means for the clients of a CA.
     fn refused(&self) -> &'static str {
         match self.expiry {
             Expiry::Expired => "every client of that CA is refused",
             Expiry::Fine | Expiry::Warning | Expiry::Critical => {
-                "from then on every client of that CA is refused"
+                "after that, every client of that CA is refused"
             }
         }
     }
@@ -281,10 +281,10 @@ impl<'a> Nearing<'a> {
     }
 }
 
-/// The remedy where the source has a better one, or cannot be read.
-const ELSEWHERE: &str = "`pgcertd status` says what keeps the source's from being used";
+/// The fix if the source has a newer one, or cannot be read.
+const ELSEWHERE: &str = "`pgcertd status` says why the one in the source is not used";
 
-/// What was last said of one instance, of each piece by itself.
+/// What was last reported about one instance, for each piece.
 #[derive(Debug, Default)]
 pub(crate) struct Warned([Option<Said>; 3]);
 
@@ -293,12 +293,12 @@ struct Said {
     expiry: Expiry,
     place: Holder,
     at: Instant,
-    /// When the first of what is not over was said.
+    /// When the first of what is not over was reported.
     since: Instant,
 }
 
 impl Said {
-    /// Whether what it was about cannot be seen for the moment, which ends nothing.
+    /// Whether it cannot be seen at the moment, which doesn't mean that it is over.
     fn is_hidden(&self, piece: Piece, view: &InstanceView) -> bool {
         let settled = matches!(
             view.state,
@@ -309,8 +309,8 @@ impl Said {
 }
 
 impl Warned {
-    /// What is to be said of an instance that was just compared: `wall` tells what is left,
-    /// `now` when it was said last, whatever becomes of the clock.
+    /// What to report about an instance that was just compared: `wall` is for how much time is left, `now` for the time
+    /// between reminders, whatever happens to the clock.
     pub(crate) fn hear(
         &mut self,
         config: &config::InstanceConfig,
@@ -330,7 +330,7 @@ impl Warned {
     }
 }
 
-/// What is new of a piece.
+/// What is new about a piece.
 enum Heard<'a> {
     Near(Nearing<'a>),
     Over(Duration),
@@ -382,7 +382,7 @@ fn over(
     lasted: Duration,
 ) -> Event {
     let message = format!(
-        "{}: no {} is near its end any more, after {}",
+        "{}: no {} is about to expire any more, after {}",
         view.name,
         piece,
         rounded(lasted)

@@ -175,7 +175,7 @@ fn what_ends_before_its_leaf_is_said_and_named() {
     assert_eq!(
         problem.what,
         format!(
-            "the certificate that clients get, {}, expires in 5 days (CN=Above, above the leaf, ends first)",
+            "the certificate that clients get, {}, expires in 5 days (CN=Above, above the leaf, expires first)",
             leaf.short()
         )
     );
@@ -355,9 +355,9 @@ fn each_piece_is_warned_of_by_itself_and_the_certificate_hides_none() {
     assert_eq!(near.kind(), EventKind::ExpiryNear);
     assert_eq!(
         near.message(),
-        "16-main: the CRL file is not renewed: in its source the CRL of CN=Clients expires in 2 days; \
-         from then on every client of that CA is refused; see why what makes or fetches it does not: \
-         its timer (systemctl list-timers) or crontab"
+        "16-main: the CRL file has not been renewed: in its source, the CRL of CN=Clients expires in 2 days; \
+         after that, every client of that CA is refused; find out why the program that makes or fetches it is not doing so: \
+         check its timer (systemctl list-timers) or crontab"
     );
     for (field, value) in [
         (Field::File, "/state/crl.pem"),
@@ -376,7 +376,7 @@ fn each_piece_is_warned_of_by_itself_and_the_certificate_hides_none() {
     assert_eq!(over.value(Field::Piece), Some("crl"));
     assert!(
         over.message()
-            .starts_with("16-main: no CRL is near its end any more, after ")
+            .starts_with("16-main: no CRL is about to expire any more, after ")
     );
 }
 
@@ -393,7 +393,7 @@ fn a_ca_is_said_to_expire_where_it_is_installed_though_its_source_has_another() 
     assert_eq!(event.kind(), EventKind::ExpiryCritical);
     assert_eq!(event.value(Field::Place), Some("installed"));
     assert_eq!(event.value(Field::File), Some("/state/ca.pem"));
-    let begin = "16-main: in the installed CA file the CA CN=Clients expires in 6 days; ";
+    let begin = "16-main: in the installed CA file, the CA CN=Clients expires in 6 days; ";
     assert!(event.message().starts_with(begin), "{event:?}");
     world.passes(6 * DAY + 1);
     let event = world.looks().unwrap();

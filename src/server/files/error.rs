@@ -14,19 +14,19 @@ use crate::problem::Problem;
 pub(crate) struct FilesError {
     #[source]
     step: SlotError,
-    /// What to do about it, where more is known than the number says.
+    /// What to do about it, if more is known than the error number says.
     fix: Option<String>,
     after: Aftermath,
 }
 
-/// What is so after a step was refused that others had preceded.
+/// The state after a step failed that others had preceded.
 #[derive(Debug)]
 enum Aftermath {
     /// No step had preceded it.
     Untouched,
-    /// What the steps before it had changed is as it was.
+    /// The earlier steps were undone.
     PutBack,
-    /// That was refused as well.
+    /// That failed as well.
     Mixed(Box<FilesError>),
 }
 
@@ -57,12 +57,12 @@ impl From<SlotError> for FilesError {
 }
 
 impl FilesError {
-    /// Whether the caller lacks a right.
+    /// Whether the caller lacks permission.
     pub(crate) fn is_denied(&self) -> bool {
         matches!(self.step.source, Errno::ACCESS | Errno::PERM)
     }
 
-    /// Whether files of two bundles were left behind.
+    /// Whether a mixed set of files was left.
     pub(super) fn is_mixed(&self) -> bool {
         matches!(self.after, Aftermath::Mixed(_))
     }
@@ -72,18 +72,18 @@ impl FilesError {
         move |source| failed(source).into()
     }
 
-    /// Whether what was to be opened is not there.
+    /// Whether the file or its directory does not exist.
     pub(super) fn is_absence(&self) -> bool {
         self.step.source == Errno::NOENT
     }
 
-    /// With what is to be done about it, where that is known better than by its number.
+    /// With what to do about it, if that is known better than from the error number.
     pub(super) fn with_fix(mut self, fix: impl Into<String>) -> FilesError {
         self.fix = Some(fix.into());
         self
     }
 
-    /// After the steps before it were undone, or could not be.
+    /// With the result of undoing the earlier steps.
     pub(super) fn after_undoing(mut self, undone: Result<(), FilesError>) -> FilesError {
         self.after = match undone {
             Ok(()) => Aftermath::PutBack,

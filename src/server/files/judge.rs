@@ -68,7 +68,7 @@ impl Targets {
         each.filter(|(piece, ..)| pieces.contains(piece)).collect()
     }
 
-    /// The rule of the server for the owner and the mode of its key file.
+    /// Checks owner and mode of the key file by the rule of the server.
     ///
     /// # Errors
     /// What is wrong, as the end of a sentence that begins with the file.
@@ -79,8 +79,8 @@ impl Targets {
         }
     }
 
-    /// Why the server would refuse the key that was found for its owner or mode, whatever it holds,
-    /// or why it may not stay so.
+    /// Why owner and mode of the key file would make the server reject it, whatever it contains, or must not
+    /// stay as they are.
     pub(crate) fn key_fault(&self, found: &[Found]) -> Option<String> {
         let wanted = if self.single_file() {
             Piece::Certificate
@@ -94,7 +94,7 @@ impl Targets {
         self.key_rule(*ids, *mode).err()
     }
 
-    /// The mode of a file that holds the key.
+    /// The mode of a file that contains the key.
     pub(crate) fn key_mode(&self) -> u32 {
         if self.owner.uid == 0 && self.server.uid != 0 {
             0o640
@@ -130,13 +130,13 @@ pub(crate) fn key_rule(ids: Ids, mode: u32, server: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// The rule for the key of a server that has none of its own: its user can read it, and nobody who
-/// is neither that user nor of the file's group can do anything with it.
+/// The rule for the key of a server that has no rule of its own: its user can read it, and nobody outside the file's group
+/// has any access.
 fn private_key_rule(ids: Ids, mode: u32, server: Ids) -> Result<(), String> {
     let readable = if ids.uid == server.uid {
         mode & 0o400 != 0
     } else {
-        // Of which other groups the user is, the server's own number does not tell.
+        // The user's other groups are unknown here.
         mode & 0o040 != 0
     };
     if !readable {

@@ -1,8 +1,8 @@
-//! The lock that daemon, `sync` and `rollback` share: one of them works on an instance at a time.
+//! The lock that daemon, `sync` and `rollback` share: only one of them works on an instance at a time.
 //!
-//! It is a `flock` on a file of the instance's own state directory, or of the first instance of its server, which its owner alone may open: on a
-//! file that others may read, a data directory of mode 0750 or the configuration of a PgBouncer, they
-//! could hold it for ever.
+//! It is a `flock` on a file in the state directory of the instance, or of the first instance of its server, that only its
+//! owner can open: on a file that others can read, such as a data directory with mode 0750 or the configuration of a PgBouncer,
+//! they could hold the lock forever.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -15,11 +15,11 @@ use crate::host::look::FileId;
 use crate::host::privilege::Ids;
 use crate::host::slot::{FileSlot, SlotError};
 
-/// How often a lock file that was removed while it was being locked is opened anew.
+/// How often to retry if the lock file is removed while it is being locked.
 const TRIES: usize = 16;
 
-/// Holds other pgcertd processes off an instance. Dropping it closes the descriptor, which gives the
-/// lock back and cannot fail.
+/// Keeps other pgcertd processes away from an instance. Dropping it closes the descriptor, which releases the lock and cannot
+/// fail.
 #[derive(Debug)]
 pub(crate) struct Lock {
     _open: OwnedFd,
@@ -34,7 +34,7 @@ impl Targets {
     /// Takes the lock; `None` if another holds it.
     ///
     /// # Errors
-    /// There is no state directory, or the file in it is no file of the owner's.
+    /// There is no state directory, or the file does not belong to the owner.
     pub(crate) fn try_lock(&self) -> Result<Option<Lock>, FilesError> {
         let place = slot(&self.lock_file())?;
         for _ in 0..TRIES {
@@ -46,7 +46,7 @@ impl Targets {
                 Err(Errno::WOULDBLOCK) => return Ok(None),
                 Err(e) => return Err(place.failed("lock it")(e).into()),
             }
-            // Whoever comes next locks what has the name by then.
+            // Whoever comes next locks the file that has the name by then.
             if place.is(&stat) {
                 return Ok(Some(Lock { _open: open }));
             }
@@ -55,8 +55,8 @@ impl Targets {
         Err(place.failed(action)(Errno::AGAIN).into())
     }
 
-    /// Removes its file, unless somebody works on the instance. Whoever waits for it finds that it has
-    /// no name any more, and takes the next one.
+    /// Removes the file unless somebody is working on the instance. Anyone waiting for it notices that it has no name any
+    /// more, and uses the next one.
     ///
     /// # Errors
     /// As [`Targets::try_lock`], or it cannot be removed.
@@ -67,7 +67,7 @@ impl Targets {
         }
     }
 
-    /// Nobody but the owner may be able to open it.
+    /// Makes sure that only the owner can open it.
     fn check_lock(&self, place: &FileSlot, open: &OwnedFd, stat: &Stat) -> Result<(), FilesError> {
         let refused = |why: String| {
             let fix = format!("{why}; remove it: pgcertd makes its own");
@@ -101,14 +101,14 @@ impl FileSlot {
             rustix::fs::openat(self.directory(), self.name(), flags | how, mode)
         };
         match open(OFlags::RDWR | OFlags::CREATE) {
-            // What is equal already needs no writing.
+            // If nothing has to change, nothing has to be written.
             Err(Errno::ROFS) => open(OFlags::RDONLY),
             opened => opened,
         }
         .map_err(self.failed("open the lock"))
     }
 
-    /// Whether what has this name is the file that `stat` is of.
+    /// Whether the file with this name is the one that `stat` is about.
     fn is(&self, stat: &Stat) -> bool {
         self.stat()
             .is_ok_and(|now| FileId::from_stat(&now) == FileId::from_stat(stat))

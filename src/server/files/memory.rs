@@ -1,4 +1,4 @@
-//! What an instance's state directory remembers: the bundle before, and what was refused.
+//! What an instance's state directory remembers: the previous bundle, and what was rejected.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{FilesError, Found, LARGEST, Targets, slot};
 use crate::bundle::{Bundle, ClientTrust, Fingerprint, Identity, KeyedBundle, TrustFiles};
 
-/// Who said no to a bundle.
+/// Who rejected a bundle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum HeldBy {
@@ -25,7 +25,7 @@ pub(crate) enum HeldBy {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Held {
     pub(crate) fingerprint: Fingerprint,
-    /// The digest of the CA and CRL files that came with it, where such did.
+    /// The digest of its CA and CRL files, if it has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) companions: Option<Fingerprint>,
     pub(crate) by: HeldBy,
@@ -44,7 +44,7 @@ impl Held {
     }
 }
 
-/// What `held.json` says.
+/// The content of `held.json`.
 pub(super) enum FilesMemory {
     Nothing,
     Held(Held),
@@ -66,17 +66,17 @@ impl Targets {
         TrustFiles::from_pieces(|piece| self.state.join(format!("previous-{}.pem", piece.as_str())))
     }
 
-    /// The file that is there from an install on until the server was asked to load it.
+    /// The file that exists from an install until the server was asked to load it.
     fn reload_due_file(&self) -> PathBuf {
         self.state.join("reload-due")
     }
 
-    /// Writes a file of the state directory, durably.
+    /// Writes a file in the state directory, durably.
     fn remember(&self, path: &Path, text: &[u8]) -> Result<(), FilesError> {
         Ok(slot(path)?.replace(text, 0o600, Some(self.owner))?)
     }
 
-    /// Whether it is not known that a server was asked to load what was installed last.
+    /// Whether the server may not have been asked to load what was installed last.
     pub(super) fn is_reload_due(&self) -> bool {
         slot(&self.reload_due_file()).is_ok_and(|place| !place.is_absent())
     }
@@ -85,7 +85,7 @@ impl Targets {
         self.remember(&self.reload_due_file(), b"")
     }
 
-    /// Forgets that a reload was due.
+    /// Records that the reload is no longer due.
     ///
     /// # Errors
     /// The state directory cannot be written.
@@ -113,7 +113,7 @@ impl Targets {
         })
     }
 
-    /// Remembers that `held` was refused.
+    /// Records that `held` was rejected.
     ///
     /// # Errors
     /// The state directory cannot be written.
@@ -136,10 +136,10 @@ impl Targets {
         self.state.join("setup.json")
     }
 
-    /// Reads `setup.json`, what a set-up needs to be taken back; none where there was none.
+    /// Reads `setup.json`, which is needed to undo a setup; `None` if there is none.
     ///
     /// # Errors
-    /// It is there and cannot be read.
+    /// It exists but cannot be read.
     pub(crate) fn setup(&self) -> Result<Option<Vec<u8>>, FilesError> {
         let path = self.setup_file();
         match slot(&path) {
@@ -170,7 +170,7 @@ impl Targets {
         Ok(slot(&self.setup_file())?.remove()?)
     }
 
-    /// What `previous.pem` holds, as far as it can be loaded.
+    /// The bundle in `previous.pem`, if it can be loaded.
     pub(super) fn previous_bundle(&self) -> Option<Arc<Bundle>> {
         Some(Arc::clone(self.previous()?.bundle()))
     }
@@ -178,7 +178,7 @@ impl Targets {
     /// Reads the previous bundle with its key, which must be the one that was `seen`.
     ///
     /// # Errors
-    /// It is another one by now, or gone.
+    /// It has changed since, or is gone.
     pub(crate) fn previous_with_key(&self, seen: &Bundle) -> Result<KeyedBundle, FilesError> {
         let read = self.previous().filter(|read| read.same_content(seen));
         read.ok_or_else(|| {
@@ -189,7 +189,7 @@ impl Targets {
         })
     }
 
-    /// Reads `previous.pem`; one that cannot be loaded is none.
+    /// Reads `previous.pem`; `None` if it cannot be loaded.
     fn previous(&self) -> Option<KeyedBundle> {
         let read = |path: &Path| match slot(path).ok()?.read(LARGEST) {
             Ok(Found::File { bytes, .. }) => Some(bytes),

@@ -1,9 +1,7 @@
-//! The files of one instance: what is installed, what was before, what is remembered.
+//! The files of one instance: the installed ones, the previous ones, and what is remembered.
 //!
-//! Everything here is blocking and runs on the instance's writer thread, with the owner's
-//! rights alone. A directory is opened once, and the last component is always reached through
-//! that descriptor without following a link: another user who may write there can make a
-//! step fail, and cannot lead it elsewhere.
+//! Everything here blocks and runs on the instance's writer thread, with only the owner's rights, through
+//! [`FileSlot`]s.
 
 mod error;
 mod judge;
@@ -44,36 +42,36 @@ pub(in crate::server) use swap::locked;
 pub(crate) use trial::{Trial, TrialFile};
 pub(crate) use write::{Keep, StagedFiles};
 
-/// The most that a certificate or key file may hold: 1 MiB.
+/// The maximum size of a certificate or key file: 1 MiB.
 pub(crate) const LARGEST: u64 = 1 << 20;
 
 /// `postmaster.pid` has eight short lines, `PG_VERSION` one.
 const LARGEST_PID_FILE: u64 = 64 << 10;
 
-/// Where one instance's files lie, and whose they are.
+/// Where an instance's files are, and who owns them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Targets {
-    /// What the server's setting names, `ssl_cert_file` for Postgres.
+    /// The file in the server's setting, `ssl_cert_file` for Postgres.
     pub(crate) cert: PathBuf,
-    /// What the server's setting names, `ssl_key_file` for Postgres; the same path for one file that holds both.
+    /// The file in the server's setting, `ssl_key_file` for Postgres; the same path if one file contains both.
     pub(crate) key: PathBuf,
     /// What `ssl_ca_file` and `ssl_crl_file` name, where these are installed as well.
     pub(crate) trust_files: TrustFiles<Option<PathBuf>>,
     /// The instance's own state directory.
     pub(crate) state: PathBuf,
-    /// Where the lock is that this instance shares with others of the same server; else the state directory.
+    /// Where the lock is: the state directory, or that of another instance of the same server, with which it is shared.
     pub(crate) lock_directory: PathBuf,
     /// What kind of server they are for.
     pub(crate) kind: ServerKind,
-    /// The data directory; of another kind the file that the server is started with.
+    /// The data directory; for other kinds of server, the configuration file that it is started with.
     pub(crate) data: PathBuf,
-    /// Which that was when its owner was asked for.
+    /// Its ID when its owner was determined.
     pub(crate) data_id: FileId,
     /// Who owns what is installed.
     pub(crate) owner: Ids,
     /// The user that the server runs as.
     pub(crate) server: Ids,
-    /// Whether others place the files: then a link in the place of one is followed, as the server follows it.
+    /// Whether something else writes the files: if one is a link, it is then followed, as the server does.
     pub(crate) by_others: bool,
 }
 
@@ -82,11 +80,11 @@ pub(crate) struct Targets {
 pub(crate) enum FileTime {
     /// When its content was last written (mtime).
     Written,
-    /// When anything of it last changed (ctime).
+    /// When anything about it last changed (ctime).
     Changed,
 }
 
-/// What is in the place of one target.
+/// What was found at the path of one target.
 #[derive(Clone)]
 pub(crate) enum Found {
     Absent,
@@ -105,15 +103,14 @@ pub(crate) enum Found {
 #[derive(Debug)]
 pub(crate) enum Installed {
     Absent,
-    /// Files that Postgres could not load; why.
+    /// Files that Postgres could not load, and why.
     Unusable(String),
-    /// A pair that belongs together, in files that Postgres would accept, with what could be read
-    /// of the CA and CRL files beside it.
+    /// A matching pair, in files that Postgres would accept, with whatever CA and CRL files could be read.
     Usable(Arc<Bundle>),
 }
 
 impl Installed {
-    /// The bundle, where there is one.
+    /// The bundle, if there is one.
     pub(crate) fn bundle(&self) -> Option<&Arc<Bundle>> {
         match self {
             Installed::Usable(bundle) => Some(bundle),
@@ -122,35 +119,32 @@ impl Installed {
     }
 }
 
-/// One look at everything that lies on disk for an instance, the lineage aside.
+/// Everything on disk for an instance except its lineage, at one moment.
 pub(crate) struct FilesSnapshot {
     pub(crate) installed: Installed,
-    /// What of the CA and CRL files that belong there is missing or would not load.
+    /// Which of the configured CA and CRL files is missing or would not load.
     pub(crate) companions_fault: Option<String>,
-    /// Whether a reload that was to follow an install may not have: see [`Targets::commit`].
+    /// Whether the reload after an install may not have happened: see [`Targets::commit`].
     pub(crate) reload_due: bool,
-    /// The targets as they were found: certificate, key where it has a file of its own, CA and CRL
-    /// file where there are such.
+    /// The targets as they were found: certificate, key if it has its own file, CA and CRL file if configured.
     pub(crate) found: Vec<Found>,
-    /// What the server says of itself.
+    /// What the server says about itself.
     pub(crate) pid_file: Result<PidFile, Absence>,
-    /// What was refused, by Postgres or by the operator.
+    /// The bundle that Postgres or the operator rejected.
     pub(crate) held: Option<Held>,
-    /// Why that is not known, where its file is damaged; it is taken as nothing then, which
-    /// costs one attempt.
+    /// Why that is unknown, if its file is damaged; it then counts as none, which costs one attempt.
     pub(crate) memory_fault: Option<String>,
-    /// The bundle that was put in place last and has not been proven served, as far as there is one
-    /// to go back to.
+    /// The bundle that was installed last and has not been proven served, if there is one to go back to.
     pub(crate) trial: Option<TrialFile>,
-    /// Whether a CA or CRL file is there that came with that one, and not with the previous one.
+    /// Whether a CA or CRL file is installed that came with that one and not with the previous one.
     pub(crate) brought: bool,
-    /// The bundle that was last proven served, whoever saw it.
+    /// The bundle that was last proven served, by whichever process.
     pub(crate) proven: Option<Identity>,
     /// The bundle that the last deployment replaced.
     pub(crate) previous: Option<Arc<Bundle>>,
 }
 
-/// What keeps the directory of `path` from being opened.
+/// Why the directory of `path` cannot be opened.
 fn unreached(path: &Path, error: &ReachError) -> FilesError {
     match error.errno() {
         Some(errno) => FilesError::new(path, "open its directory")(errno),
@@ -165,7 +159,7 @@ fn slot(path: &Path) -> Result<FileSlot, FilesError> {
 }
 
 impl FileSlot {
-    /// What is there; a regular file is read through the descriptor that was checked.
+    /// Reads what is there; a regular file is read through the descriptor that was checked.
     pub(super) fn read(&self, largest: u64) -> Result<Found, FilesError> {
         let opened = rustix::fs::openat(
             self.directory(),
@@ -196,7 +190,7 @@ impl FileSlot {
         if size > largest {
             return Ok(Found::Odd("larger than 1 MiB"));
         }
-        // One allocation of the final size: a growing buffer would leave pieces of a key behind.
+        // One allocation of the final size: a growing buffer would leave copies of a key behind.
         let mut bytes = Zeroizing::new(vec![0; usize::try_from(size).unwrap_or(0)]);
         (&file)
             .read_exact(&mut bytes)
@@ -214,12 +208,12 @@ impl FileSlot {
 }
 
 impl Targets {
-    /// Whether chain and key share one file.
+    /// Whether chain and key are in one file.
     pub(crate) fn single_file(&self) -> bool {
         self.cert == self.key
     }
 
-    /// The directories that the writer must be able to write in.
+    /// The directories that the writer must be able to write to.
     pub(crate) fn directories(&self) -> BTreeSet<PathBuf> {
         let mut directories = self.directories_of_files();
         directories.extend([self.state.clone(), self.lock_directory.clone()]);
@@ -234,19 +228,19 @@ impl Targets {
             .collect()
     }
 
-    /// The paths of the files, without links before the last step.
+    /// The paths of the files, with links resolved except in the last component.
     pub(crate) fn real_paths(&self) -> Vec<PathBuf> {
         let real = |file: &Path| Some(file.parent()?.canonicalize().ok()?.join(file.file_name()?));
         self.paths().filter_map(real).collect()
     }
 
-    /// All of them; a new bundle takes their places from the last to the first.
+    /// All of them; a new bundle replaces them from the last to the first.
     ///
-    /// Postgres loads each by itself but for the key, which must fit the certificate: those two
-    /// are renamed one right after the other. What a crash leaves between the others loads, and
-    /// the order decides whom it lets in: with a new CRL and the old CAs nobody gets in who should
-    /// not, and nobody stays out whose CA keeps its list; new CAs with the old CRL would keep out
-    /// the clients of a CA that is new, for want of a list.
+    /// Postgres loads each file independently except the key, which must match the certificate: those two
+    /// are renamed one right after the other. Whatever a crash leaves between the others loads, and
+    /// the order decides which clients get in: with a new CRL and the old CAs, nobody gets in who should
+    /// not, and nobody is locked out whose CA still has its list; with new CAs and the old CRL, the clients
+    /// of a new CA would be locked out because its list is missing.
     pub(super) fn files(&self) -> impl DoubleEndedIterator<Item = (Piece, &Path)> {
         let key = (!self.single_file()).then_some((Piece::Key, &self.key));
         let pair = [Some((Piece::Certificate, &self.cert)), key];
@@ -259,17 +253,17 @@ impl Targets {
         self.files().map(|(_, path)| path)
     }
 
-    /// Looks at the targets, the pid file and what is remembered.
+    /// Reads the targets, the pid file and what is remembered.
     ///
     /// # Errors
-    /// A target or the memory cannot be looked at at all; what is merely wrong with a target is
-    /// in [`FilesSnapshot::installed`].
+    /// A target or the memory cannot be read at all; if a target can be read but is wrong, that is in
+    /// [`FilesSnapshot::installed`].
     pub(crate) fn look(&self) -> Result<FilesSnapshot, FilesError> {
         let mut found = Vec::new();
         for path in self.paths() {
             found.push(match self.place(path) {
                 Ok(place) => place.read(LARGEST)?,
-                // No directory: nothing is installed. An install says what to do about it.
+                // No directory: nothing is installed. An install will say what to do about it.
                 Err(e) if e.is_absence() => Found::Absent,
                 Err(e) => return Err(e),
             });
@@ -301,22 +295,23 @@ impl Targets {
         })
     }
 
-    /// Where a file is; what others place may be a link, which is followed where nobody else could have bent it.
+    /// Where a file is; if something else writes it, it may be a link, which is followed unless a third party could have
+    /// redirected it.
     fn place(&self, path: &Path) -> Result<FileSlot, FilesError> {
         if !self.by_others {
             return slot(path);
         }
         match reach(path, Links::Followed) {
             Ok(end) => slot(&end.path),
-            // Where a link leads nowhere nothing is installed.
+            // If a link leads nowhere, nothing is installed.
             Err(error) => Err(unreached(path, &error)),
         }
     }
 
-    /// When the certificate file was written or changed; of a link, when it or what it leads to was, whichever is later.
+    /// When the certificate file was written or changed; for a link, when it or its target was, whichever is later.
     ///
     /// # Errors
-    /// It is not there, or may not be looked at.
+    /// It does not exist, or cannot be accessed.
     pub(crate) fn cert_time(&self, moment: FileTime) -> Result<Timestamp, FilesError> {
         let itself = self.time_of(&slot(&self.cert)?, moment)?;
         let end = self.time_of(&self.place(&self.cert)?, moment)?;
@@ -342,7 +337,7 @@ impl Targets {
             .map_err(fail("make a date of its time"))
     }
 
-    /// Which of `directories` the owner may not write in, and why; nothing is written.
+    /// Which of `directories` the owner cannot write to, and why; nothing is written.
     pub(crate) fn unwritable(&self, directories: &BTreeSet<PathBuf>) -> Vec<(PathBuf, String)> {
         directories
             .iter()
@@ -375,8 +370,7 @@ impl Targets {
         }
     }
 
-    /// The major version whose data directory this is, as PG_VERSION has it; `None` where there is
-    /// no such file.
+    /// The major version of this data directory, from PG_VERSION; `None` if there is no such file.
     ///
     /// # Errors
     /// It cannot be read.
@@ -389,8 +383,8 @@ impl Targets {
         }
     }
 
-    /// What `postmaster.opts` says, which stays when a server ends; `None` where the file is not there, or is not the
-    /// server's own.
+    /// The content of `postmaster.opts`, which remains when a server stops; `None` if it doesn't exist, or does not belong to
+    /// the server.
     ///
     /// # Errors
     /// It cannot be read.
@@ -403,7 +397,7 @@ impl Targets {
         }
     }
 
-    /// A name in the data directory, which is still the one whose owner was asked for.
+    /// A file in the data directory, which must still be the one whose owner was determined.
     fn in_data(&self, name: &str) -> Result<FileSlot, FilesError> {
         let path = self.data.join(name);
         let data = Directory::open(&self.data, Links::Refused).and_then(|data| {
@@ -418,7 +412,7 @@ impl Targets {
         FileSlot::new(directory, &path).map_err(|error| unreached(&path, &error))
     }
 
-    /// What was found of each target.
+    /// Each target with what was found.
     fn each<'a>(
         &'a self,
         found: &'a [Found],
@@ -428,7 +422,7 @@ impl Targets {
     }
 }
 
-/// The bytes of a target, or why Postgres could not load them, or pgcertd does not.
+/// The content of a target, or why Postgres or pgcertd can't load it.
 fn content<'a>(path: &Path, found: &'a Found) -> Result<&'a [u8], String> {
     let path = path.display();
     match found {

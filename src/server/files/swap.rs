@@ -1,8 +1,8 @@
-//! Several files replaced as one: all of them, or where the system refuses one, none.
+//! Replaces several files as one: all of them or, if one fails, none.
 //!
-//! One rename is atomic; several are not. What speaks against a rename is looked for before the first
-//! of them, and where a later one is refused all the same, the earlier ones are undone at once: a server
-//! that is restarted then finds files of one bundle.
+//! One rename is atomic; several are not. Whatever could prevent a rename is checked before the first
+//! one, and if a later one fails all the same, the earlier ones are undone at once: a server
+//! that is restarted then finds a matching set of files.
 
 use rustix::fs::{AtFlags, FileType, StatxAttributes, StatxFlags};
 use rustix::io::Errno;
@@ -11,16 +11,16 @@ use super::{FilesError, Found, LARGEST, Targets};
 use crate::host::privilege::{Ids, is_root};
 use crate::host::slot::{FileSlot, SlotError};
 
-/// What is to become of one place.
+/// The replacement of one file.
 pub(super) struct Swap {
     pub(super) place: FileSlot,
     pub(super) by: Replacement,
-    /// Whether what lies there holds a key.
+    /// Whether it contains a key.
     pub(super) private: bool,
 }
 
 pub(super) enum Replacement {
-    /// What lies complete beside it.
+    /// By the complete file next to it.
     Staged,
     Nothing,
 }
@@ -35,7 +35,7 @@ impl Replacement {
 }
 
 impl Swap {
-    /// Takes away what was to be put there.
+    /// Removes what was to be put there.
     pub(super) fn discard(&self) -> Result<(), SlotError> {
         match self.by {
             Replacement::Staged => self.place.discard(),
@@ -45,7 +45,7 @@ impl Swap {
 }
 
 impl Targets {
-    /// Carries out all of `swaps`, one right after the other, or none; `after_each` is called after
+    /// Carries out all of `swaps`, one right after the other, or none; calls `after_each` after
     /// each. Nothing is durable yet.
     pub(super) fn all_or_none(
         &self,
@@ -62,7 +62,7 @@ impl Targets {
                 after_each();
                 continue;
             };
-            // As little as that one may the rest stay beside: it takes room that the way back needs.
+            // The rest must not stay either: it takes space that undoing needs.
             for rest in &swaps[index + 1..] {
                 let _second = rest.discard();
             }
@@ -76,7 +76,7 @@ impl Targets {
         Ok(())
     }
 
-    /// Puts back what was `before`, the last first, as far as that can be; durably.
+    /// Restores what was there `before`, the last first, as far as possible, and durably.
     fn undo(&self, done: &[Swap], before: &[Found]) -> Result<(), FilesError> {
         let mut result = Ok(());
         for (swap, found) in done.iter().zip(before).rev() {
@@ -91,7 +91,7 @@ impl Targets {
         result
     }
 
-    /// What makes `place` again what was found there; what is needed for it lies beside it then.
+    /// Prepares restoring what was found at `place`; whatever is needed for that is then next to it.
     pub(super) fn put_again(
         &self,
         place: &FileSlot,
@@ -106,8 +106,8 @@ impl Targets {
             }
             Found::File { bytes, ids, mode } => {
                 match place.stage(bytes, *mode, Some(*ids)) {
-                    // It was another user's, and only root gives files away. What counts is
-                    // that the server starts on it.
+                    // It belonged to another user, and only root can change owners. What counts is
+                    // that the server can start with it.
                     Err(e) if matches!(e.source, Errno::ACCESS | Errno::PERM) => {
                         let mode = if private { self.key_mode() } else { 0o644 };
                         place.stage(bytes, mode, Some(self.owner))?;
@@ -126,7 +126,7 @@ impl Targets {
         }
     }
 
-    /// Whose rights count for what is done to files here.
+    /// The user whose rights count for file operations here.
     fn acting(&self) -> u32 {
         if is_root() {
             self.owner.uid
@@ -135,10 +135,10 @@ impl Targets {
         }
     }
 
-    /// Whether a rename may put another file in this place, as far as that can be told beforehand.
+    /// Checks whether a rename can replace this file, as far as that can be known beforehand.
     ///
     /// # Errors
-    /// What is in the way, and what removes it.
+    /// It can't; what to do about it.
     pub(super) fn replaceable(&self, place: &FileSlot) -> Result<(), FilesError> {
         let refused = |errno, fix: String| {
             Err(FilesError::from(place.failed("replace it")(errno)).with_fix(fix))
@@ -189,7 +189,7 @@ impl Targets {
     }
 }
 
-/// What chattr(1) has set that no rename gets past: in words, and its letter.
+/// The attribute of chattr(1) that prevents a rename, if one is set: in words, and its letter.
 pub(in crate::server) fn locked(attributes: StatxAttributes) -> Option<(&'static str, char)> {
     let flags = [
         (StatxAttributes::IMMUTABLE, "immutable", 'i'),

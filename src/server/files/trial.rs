@@ -1,35 +1,33 @@
-//! What is known of an installed bundle: that no server has shown it yet, or that one has.
+//! Records which bundle is installed but not proven served yet, and which one was proven last.
 //!
-//! A bundle passes every check here and is still refused by a Postgres whose OpenSSL is stricter.
-//! Whoever dies between the install and the verdict leaves such a bundle in place, and a Postgres
-//! that is restarted then does not start. So it is said before the install that the bundle is on
-//! trial, and that stands until the verdict is in.
+//! A bundle can pass every check here and still be rejected by a Postgres with a stricter OpenSSL. If pgcertd dies after
+//! the install and before the verdict, that bundle stays in place, and a Postgres that is restarted then fails to
+//! start. So before the install, it is recorded that the bundle is on trial, until there is a verdict.
 //!
-//! Both records are symbolic links that lead nowhere: their text names the bundle, and nothing is
-//! ever opened through one. Such a link has no content of its own to be synced, and becomes
-//! durable with its directory, at the latest by the fsync that makes a rename there durable.
+//! Both records are dangling symbolic links: their target names the bundle, and nothing is ever opened through one. Such
+//! a link has no content that needs syncing, and becomes durable with its directory, at the latest with the fsync that makes
+//! a rename there durable.
 
 use std::path::{Path, PathBuf};
 
 use super::{FilesError, FilesSnapshot, Found, LARGEST, Targets, slot};
 use crate::bundle::{Bundle, Fingerprint, Identity, TrustFiles};
 
-/// What an install has to do with a trial.
+/// Whether an install starts a trial.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trial {
-    /// There is a bundle to go back to, and this one is not to stay as it is until a verdict is in:
-    /// it goes in and has to be proven served, or it makes room for the one to go back to.
+    /// There is a bundle to go back to, and this one only stays if it is proven served.
     /// [`FilesSnapshot::trial`] names it until [`Targets::proven`] or [`Targets::end_trial`].
     Begins(TrialFile),
-    /// There is none to go back to, or there is a trial already: whatever is on trial stays so.
+    /// There is none to go back to, or a trial is under way already, which continues.
     Unchanged,
 }
 
-/// A bundle on trial, and what tells its files where a crash has left some of them alone.
+/// A bundle on trial, and what identifies its files if a crash has left only some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct TrialFile {
     pub(crate) bundle: Identity,
-    /// SHA-256 of its CA and of its CRL file, as they are installed.
+    /// SHA-256 of its CA and of its CRL file, as installed.
     companions: TrustFiles<Option<Fingerprint>>,
 }
 
@@ -43,14 +41,13 @@ impl From<&Bundle> for TrialFile {
 }
 
 impl FilesSnapshot {
-    /// The bundle on trial by what tells bundles apart.
+    /// The identity of the bundle on trial.
     pub(crate) fn trial(&self) -> Option<Identity> {
         self.trial.map(|file| file.bundle)
     }
 
-    /// Whether what is installed is the bundle on trial, or holds of it what the previous one has
-    /// not: files are renamed one after the other, on the way in and on the way back, and a crash
-    /// leaves what lies there in between.
+    /// Whether the bundle on trial is installed, or a part of it that the previous one lacks: files are renamed one after
+    /// the other, on installing and on rolling back, and a crash leaves what is there in between.
     pub(crate) fn is_on_trial(&self) -> bool {
         let (Some(trial), Some(installed)) = (self.trial, self.installed.bundle()) else {
             return false;
@@ -68,8 +65,8 @@ impl FilesSnapshot {
         self.brought || of_trial
     }
 
-    /// Whether that is a part of the bundle alone: with it the server may load what nobody has
-    /// meant, and keep clients out whose CA the one has and the other has not.
+    /// Whether it is only a part of that bundle: with a mixed set, the server may lock out clients whose CA is only in one of
+    /// the two bundles.
     pub(crate) fn is_torn(&self) -> bool {
         let installed = self.installed.bundle().map(|bundle| bundle.identity());
         self.is_on_trial() && installed != self.trial()
@@ -87,13 +84,12 @@ impl Targets {
         self.state.join("proven")
     }
 
-    /// The bundle that was last proven served. A text that names none is taken as no link, which
-    /// costs an attempt at most.
+    /// The bundle that was last proven served. A link that names none counts as no link, which costs one attempt at most.
     pub(super) fn proven_bundle(&self) -> Option<Identity> {
         identity(&link(&self.proven_file())?)
     }
 
-    /// The bundle on trial; of a text that names none the same.
+    /// The bundle on trial; the same applies.
     pub(super) fn candidate(&self) -> Option<TrialFile> {
         candidate(&link(&self.trial_file())?)
     }
@@ -118,7 +114,7 @@ impl Targets {
         })
     }
 
-    /// Says that this bundle is on trial, before it is put in place. It is not durable yet.
+    /// Records that this bundle is on trial, before it is put in place. That is not durable yet.
     pub(super) fn begin_trial(&self, candidate: TrialFile) -> Result<(), FilesError> {
         let mut text = text(candidate.bundle);
         for (_, digest) in candidate.companions.present() {
@@ -128,7 +124,7 @@ impl Targets {
         self.name_in(&self.trial_file(), &text)
     }
 
-    /// Remembers, durably, that a server has shown this bundle; if it was on trial, that is over.
+    /// Records durably that a server has served this bundle, and ends its trial.
     ///
     /// # Errors
     /// The state directory cannot be written.
@@ -138,7 +134,7 @@ impl Targets {
         self.end_trial()
     }
 
-    /// Forgets, durably, which bundle was on trial.
+    /// Ends the trial durably.
     ///
     /// # Errors
     /// The state directory cannot be written.
@@ -148,7 +144,7 @@ impl Targets {
         Ok(trial.sync_directory()?)
     }
 
-    /// The same, unless another trial has begun since.
+    /// The same, unless another trial has started since.
     ///
     /// # Errors
     /// The state directory cannot be written.
@@ -159,12 +155,12 @@ impl Targets {
         }
     }
 
-    /// What says that a bundle is on trial, as it stands.
+    /// The record of the trial as it is.
     pub(super) fn trial_text(&self) -> Option<String> {
         link(&self.trial_file())
     }
 
-    /// Makes it say that again.
+    /// Restores that record.
     pub(super) fn set_trial_text(&self, text: Option<&str>) -> Result<(), FilesError> {
         match text {
             Some(text) => self.name_in(&self.trial_file(), text),
@@ -179,7 +175,7 @@ impl Targets {
     }
 }
 
-/// The fingerprint of the leaf, and where CA and CRL files came with it, a plus and the digest of both.
+/// The fingerprint of the leaf and, if there are CA or CRL files, a plus and the digest of both.
 fn text(bundle: Identity) -> String {
     match bundle.companions {
         None => bundle.leaf.to_string(),
@@ -198,8 +194,7 @@ fn identity(text: &str) -> Option<Identity> {
     })
 }
 
-/// The same, and after that with CA and CRL files a plus and the digest of each: there is no CRL
-/// file without a CA file.
+/// The same, then a plus and the digest of each CA and CRL file: there is no CRL file without a CA file.
 fn candidate(text: &str) -> Option<TrialFile> {
     let mut parts = text.splitn(3, '+');
     let leaf = parts.next()?.parse().ok()?;

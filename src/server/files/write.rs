@@ -1,4 +1,4 @@
-//! Writing: all beside the targets first, then in their places, and durable before anything relies on it.
+//! Writing: first everything next to the targets, then in their place, and durable before anything relies on it.
 
 use std::collections::BTreeSet;
 
@@ -10,27 +10,27 @@ use super::{FilesError, FilesSnapshot, Found, Targets, Trial, slot};
 use crate::bundle::{KeyedBundle, Piece, TrustFiles};
 use crate::host::slot::FileSlot;
 
-/// New files that lie, complete and durable, beside their targets.
+/// New files that are complete and durable next to their targets.
 pub(crate) struct StagedFiles {
     /// Each target with what will replace it, in the order of the renames.
     files: Vec<Swap>,
-    /// Whether the wire may not show that they were loaded.
+    /// Whether a handshake may not show that they were loaded.
     reload_due: bool,
 }
 
-/// What becomes of the files that an install replaces.
+/// What to do with the files that an install replaces.
 pub(crate) enum Keep<'a> {
-    /// They were proven served: what was found then becomes `previous.pem`.
+    /// They were proven served and become `previous.pem`.
     AsPrevious(&'a FilesSnapshot),
-    /// They were not: `previous.pem` stays what it is.
+    /// They were not: `previous.pem` stays.
     No,
 }
 
 impl Targets {
-    /// Removes what a crashed run left beside the targets and in the state directory.
+    /// Removes what a crash left next to the targets and in the state directory.
     ///
     /// # Errors
-    /// A leftover is there and cannot be removed.
+    /// Something was left and cannot be removed.
     pub(crate) fn clean(&self) -> Result<(), FilesError> {
         let TrustFiles { ca, crl } = self.previous_trust_files();
         let others = [
@@ -44,7 +44,7 @@ impl Targets {
             self.proven_file(),
         ];
         for path in self.paths().chain(others.iter().map(|p| p.as_path())) {
-            // Where there is no directory there is no leftover.
+            // Without a directory, nothing was left.
             if let Ok(place) = slot(path) {
                 place.discard()?;
             }
@@ -52,11 +52,11 @@ impl Targets {
         Ok(())
     }
 
-    /// Writes `bundle` durably beside the targets; nothing that Postgres reads changes yet. A CA or
-    /// CRL file that does not come with it stays what it is.
+    /// Writes `bundle` durably next to the targets; nothing that Postgres reads changes yet. If it comes without a CA or
+    /// CRL file, the installed one stays.
     ///
     /// # Errors
-    /// The directory is missing, not writable, full, or a target is there to stay: the targets are untouched.
+    /// The directory is missing, not writable or full, or a target cannot be replaced; the targets are untouched.
     pub(crate) fn stage(&self, bundle: &KeyedBundle) -> Result<StagedFiles, FilesError> {
         let mut staged = StagedFiles {
             files: Vec::new(),
@@ -73,7 +73,7 @@ impl Targets {
                 continue;
             };
             if let Err(error) = place.stage(&content, mode, Some(self.owner)) {
-                // The first error is the one to tell; leftovers are removed next time.
+                // The first error is the one to report; leftovers are removed next time.
                 let _second = self.discard(&staged);
                 return Err(error.into());
             }
@@ -86,12 +86,12 @@ impl Targets {
         Ok(staged)
     }
 
-    /// Whether the target of this piece holds the key.
+    /// Whether the target of this piece contains the key.
     fn is_private(&self, piece: Piece) -> bool {
         piece == Piece::Key || piece == Piece::Certificate && self.single_file()
     }
 
-    /// What the target of this piece holds of `bundle`, and its mode.
+    /// The content of the target of this piece for `bundle`, and its mode.
     fn content(&self, bundle: &KeyedBundle, piece: Piece) -> Option<(Zeroizing<Vec<u8>>, u32)> {
         let content = match piece {
             Piece::Certificate if self.single_file() => bundle.combined_pem(),
@@ -103,14 +103,14 @@ impl Targets {
         Some((content, if private { self.key_mode() } else { 0o644 }))
     }
 
-    /// Puts staged files in the place of the targets, and makes that durable. A trial is said to have
-    /// begun before the first of them is there: no crash leaves the one without the other. Where the wire might
-    /// not show what was loaded, since CA and CRL files are among them, it is remembered that a
-    /// reload is due ([`Look::reload_due`](super::FilesSnapshot::reload_due)) until [`Targets::reloaded`].
+    /// Puts staged files in place of the targets, and makes that durable. The trial is recorded before the first of them is
+    /// in place, so a crash never leaves one without the other. If a handshake might not show what was loaded, because there
+    /// are CA or CRL files among them, it is also recorded that a reload is due
+    /// ([`reload_due`](super::FilesSnapshot::reload_due)) until [`Targets::reloaded`].
     ///
     /// # Errors
-    /// A step was refused. The targets are what they were, all of them; only where putting one of several
-    /// back was refused as well, which the error says, the next comparison mends what does not fit.
+    /// A step failed. All targets are as they were; if restoring one of several failed as well, which the error says, the
+    /// next comparison repairs the mixed set.
     pub(crate) fn commit(
         &self,
         staged: &StagedFiles,
@@ -122,8 +122,8 @@ impl Targets {
         let before = self.trial_text();
         if let Err(error) = self.put_in_place(staged, keep, trial) {
             if trial != Trial::Unchanged && !error.is_mixed() {
-                // Nothing new is in place. The first error is the one to tell: a trial of what is
-                // not installed costs a remark.
+                // Nothing new is in place. The first error is the one to report: a trial of something that is
+                // not installed only costs a remark.
                 let _second = self.set_trial_text(before.as_deref());
             }
             return Err(error);
@@ -155,16 +155,15 @@ impl Targets {
         })
     }
 
-    /// Whether the state directory needs no fsync of its own for what was noted there to outlast a
-    /// power failure that the renames outlast: renames within one directory become durable in
-    /// their order, and what is kept or noted beside it was synced.
+    /// Whether what was recorded in the state directory survives every power failure that the renames survive, without an
+    /// fsync of its own: renames in one directory become durable in order, and anything else kept there was synced.
     fn is_durable_before(&self, staged: &StagedFiles, keep: &Keep<'_>) -> bool {
         let beside = |target: &FileSlot| target.path().parent() == Some(&self.state);
         let kept = matches!(keep, Keep::AsPrevious(_));
         kept || staged.reload_due || staged.files.iter().all(|swap| beside(&swap.place))
     }
 
-    /// Takes staged files away again.
+    /// Removes staged files again.
     ///
     /// # Errors
     /// They cannot be removed.
@@ -172,8 +171,8 @@ impl Targets {
         Ok(staged.files.iter().try_for_each(Swap::discard)?)
     }
 
-    /// Makes what was found the previous bundle, all of its files or none: first what comes with the
-    /// pair, so that a crash in between leaves files that load.
+    /// Makes what was found the previous bundle, all of its files or none: first the CA and CRL, so that a crash in between
+    /// leaves files that load.
     fn keep_previous(&self, look: &FilesSnapshot) -> Result<(), FilesError> {
         let Some(bundle) = look.installed.bundle() else {
             return Ok(());
@@ -205,15 +204,15 @@ impl Targets {
         });
         self.all_or_none(&swaps, || {})?;
         match swaps.last() {
-            // Where both names were one file already, rename(2) leaves both.
+            // If both names were the same file already, rename(2) leaves both.
             Some(swap) if linked => Ok(swap.place.discard()?),
             _ => sync_directories(swaps.iter().map(|swap| &swap.place)),
         }
     }
 
-    /// Gives the installed file a second name beside `previous`, where that will do: nothing is
-    /// written, and the directory's one fsync after the install covers both renames, in their order.
-    /// One that the server's group may read is copied, since nobody else needs the old key.
+    /// Hard-links the installed file next to `previous` if that is enough; returns whether it did. Nothing is
+    /// written then, and one fsync of the directory after the install covers both renames, in order.
+    /// A file that the server's group can read is copied instead, since nobody else needs the old key.
     fn link_beside(&self, previous: &FileSlot) -> Result<bool, FilesError> {
         let cert = slot(&self.cert)?;
         let beside = self.single_file() && self.cert.parent() == Some(&self.state);
@@ -230,10 +229,10 @@ impl Targets {
         Ok(previous.stage(&keyed.combined_pem(), 0o600, Some(self.owner))?)
     }
 
-    /// Whether the targets are what [`Targets::look`] found once, byte for byte.
+    /// Whether the targets are still what [`Targets::look`] found, byte for byte.
     ///
     /// # Errors
-    /// A target cannot be looked at.
+    /// A target cannot be read.
     pub(crate) fn holds(&self, found: &[Found]) -> Result<bool, FilesError> {
         let now = self.look()?.found;
         let same = |one: &Found, other: &Found| match (one, other) {
@@ -245,8 +244,7 @@ impl Targets {
         Ok(now.len() == found.len() && now.iter().zip(found).all(|(one, other)| same(one, other)))
     }
 
-    /// Puts back what [`Targets::look`] found: file, link or nothing; all of it or, where a step is
-    /// refused, none.
+    /// Restores what [`Targets::look`] found: file, link or nothing; all of it or, if a step fails, none.
     ///
     /// # Errors
     /// A target cannot be written or removed.
@@ -255,7 +253,7 @@ impl Targets {
         // In the order of an install.
         let found: Vec<_> = self.each(found).collect();
         for (piece, path, found) in found.into_iter().rev() {
-            // An install does not get past these, so there is nothing to put back.
+            // An install never replaces these, so there is nothing to restore.
             if !matches!(found, Found::Odd(_)) {
                 let place = slot(path)?;
                 self.replaceable(&place)?;
@@ -267,7 +265,7 @@ impl Targets {
             match self.put_again(&place, found, private) {
                 Ok(by) => swaps.push(Swap { place, by, private }),
                 Err(error) => {
-                    // The first error is the one to tell; leftovers are removed next time.
+                    // The first error is the one to report; leftovers are removed next time.
                     let _second = swaps.iter().try_for_each(Swap::discard);
                     return Err(error);
                 }
@@ -281,7 +279,7 @@ impl Targets {
     }
 }
 
-/// Makes the directories of these durable, each once.
+/// Makes the directories of these durable, each only once.
 fn sync_directories<'a>(places: impl Iterator<Item = &'a FileSlot>) -> Result<(), FilesError> {
     let mut durable = BTreeSet::new();
     for place in places {

@@ -10,6 +10,7 @@
 //! Everything here is a function of the files' texts, which [`HbaFiles`] supplies. Nothing is written.
 
 mod address;
+mod dialect;
 mod exposure;
 mod files;
 mod loopback;
@@ -25,6 +26,7 @@ use address::AddressStart;
 use words::HbaLine;
 
 pub use address::HbaAddress;
+pub use dialect::Dialect;
 pub(crate) use exposure::{Exposed, HbaProposal, Note, difference};
 pub(crate) use files::HbaFiles;
 pub use files::OnDisk;
@@ -32,32 +34,6 @@ pub use files::Rules;
 pub(super) use files::{Lines, beside};
 pub(crate) use loopback::tightens;
 pub use words::HbaWord;
-
-/// What a server's version understands, by its `server_version_num`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dialect(i32);
-
-impl Dialect {
-    /// The one of the server that says this of itself: 150010 for 15.10.
-    pub fn from_version(server_version_num: i32) -> Dialect {
-        Dialect(server_version_num)
-    }
-
-    /// From 14 on a backslash at the end of a line continues it.
-    fn continues_lines(self) -> bool {
-        self.0 >= 140_000
-    }
-
-    /// From 16 on a file may include others.
-    fn includes(self) -> bool {
-        self.0 >= 160_000
-    }
-
-    /// From 18 on there is OAuth.
-    fn knows_oauth(self) -> bool {
-        self.0 >= 180_000
-    }
-}
 
 /// Which connections a line is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

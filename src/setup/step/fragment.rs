@@ -1,7 +1,7 @@
 //! The file in `conf.d` that names the instance.
 //!
-//! A stored one counts only if it is, word for word, what a set-up writes for this instance; which file is removed
-//! follows from the instance's name.
+//! Which file is removed follows from the instance's name, and it is only removed as it was stored. Where the config has
+//! no such instance, a stored text counts only if it is, word for word, what a set-up writes for it.
 
 use std::path::Path;
 

@@ -212,9 +212,9 @@ fn the_notifier_tells_beside_a_pipe_and_ends_when_it_is_told_to() {
     let file = lay(&config, ROOT, pipe);
     let mut notifier = Launch::new(&world).notifier(&config);
     notifier.ready();
-    says("what pgcertd sees cannot be read");
+    says("pgcertd's view cannot be read");
     fs::remove_file(&file).unwrap();
-    says("pgcertd does not run");
+    says("pgcertd is not running");
     pipe(&file, ROOT);
     assert_eq!(notifier.stop().code(), Some(0));
     // What it remembers is read in the same way.

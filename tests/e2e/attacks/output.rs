@@ -29,7 +29,7 @@ use crate::{
 /// Puts a command into the clipboard, clears the screen, changes the colour, moves the cursor by a C1 control, turns
 /// the writing round, and begins a line that looks like one of pgcertd's own.
 const HOSTILE: &str =
-    "x\u{1b}]52;c;cm0=\u{7}\u{1b}[2J\u{1b}[45m\u{9b}1;1H\u{202e}y\n  mend  touch forged";
+    "x\u{1b}]52;c;cm0=\u{7}\u{1b}[2J\u{1b}[45m\u{9b}1;1H\u{202e}y\n  fix   touch forged";
 
 /// The same on one line, for what has a line each.
 fn hostile_line() -> String {
@@ -60,7 +60,7 @@ fn assert_harmless(text: &str, what: &str) {
         plain.push(c);
     }
     for line in plain.lines() {
-        let forged = line.trim_start().starts_with("mend  touch forged");
+        let forged = line.trim_start().starts_with("fix   touch forged");
         assert!(!forged, "{what}: {line:?} is forged in {plain}");
     }
 }
@@ -143,7 +143,7 @@ fn stage(world: &World) -> Stage<'_> {
     let options = Options {
         adjust: |params| {
             params.distinguished_name = hostile_name(HOST);
-            let name = "a\u{1b}[2J\u{7f}\n  mend  touch forged.example.com";
+            let name = "a\u{1b}[2J\u{7f}\n  fix   touch forged.example.com";
             let name = SanType::DnsName(name.try_into().unwrap());
             params.subject_alt_names.push(name);
         },
@@ -295,7 +295,7 @@ fn lineages_configs_and_arguments_command_no_terminal() {
         .on_a_terminal()
         .run_with(&elsewhere, &["status"]);
     assert_harmless(told.stdout(), "a config of a hostile name");
-    assert!(told.stdout().contains("\\n  mend"), "{told:?}");
+    assert!(told.stdout().contains("\\n  fix"), "{told:?}");
 }
 
 /// Has the daemon of a config be alive, and its view be as it is given.
@@ -360,7 +360,7 @@ fn a_forged_view_commands_neither_a_terminal_nor_a_mail() {
     view["instances"][0]["details"]["command"] = HOSTILE.into();
     forge(&stage.config, world.postgres(), &view);
     let status = shown(&nobody, &stage.config, &["status"]);
-    assert!(status.contains("is not known"), "{status}");
+    assert!(status.contains("is unknown"), "{status}");
     assert!(!status.contains("touch forged"), "{status}");
 }
 
@@ -391,7 +391,7 @@ fn neither_a_line_of_the_journal_nor_an_assignment_to_systemd_can_be_forged() {
         }
     }
     assert!(
-        record["MESSAGE"].as_str().unwrap().contains("\\n  mend"),
+        record["MESSAGE"].as_str().unwrap().contains("\\n  fix"),
         "{record}"
     );
     let lines = journal.journalctl(&["--output=cat", "SYSLOG_IDENTIFIER=pgcertd"]);

@@ -175,8 +175,8 @@ fn no_other_way_of_the_writer_to_a_key_of_roots_is_taken() {
             },
         ),
         (
-            "a directory that every user may write in",
-            "every user may write in",
+            "a directory that every user can write to",
+            "every user can write to",
             |world, _| {
                 let open = world.directory("open");
                 give(&open, ROOT, 0o777);
@@ -283,7 +283,7 @@ fn check_names_who_may_change_a_lineage() {
     .unwrap();
     let (weight, seen) = of(&config);
     assert_eq!(weight, "problem", "{seen}");
-    says(&seen, &["every user may write in"]);
+    says(&seen, &["every user can write to"]);
 }
 
 /// A device that swallows everything, in the world's own directory.

@@ -446,7 +446,7 @@ fn the_first_certificate_of_a_chain_to_end_is_its_end_everywhere() {
         "2 d",
         &day,
         "Short Intermediate 1",
-        "ends first",
+        "expires first",
     ];
     says(&status.stdout().replace("\n        ", " "), &words);
     let seen = stage.trusting(&roots, &["status", "--json"]).instance(NAME);

@@ -113,7 +113,7 @@ fn a_hooks_call_says_that_the_writer_is_done() {
             Caller::Cron,
             "waiting",
             1,
-            &["awaiting the rest", "sync 16-main"],
+            &["waiting for the rest", "sync 16-main"],
         );
         host.syncs(Caller::Hook, "refused", 1, &[words, "; "]);
         host.stage.keeps(&served);
@@ -136,7 +136,7 @@ fn status_0_means_served_or_says_why_nothing_was_due() {
     for by in [Caller::Hook, Caller::Cron] {
         let words = [
             "configured delay until",
-            "where no daemon runs",
+            "if no daemon is running",
             "sync 16-main",
         ];
         host.syncs(by, "waiting", 0, &words);
@@ -162,7 +162,7 @@ fn status_0_means_served_or_says_why_nothing_was_due() {
                 by,
                 "unchanged",
                 1,
-                &["is down", "does not hold", "sync 16-main"],
+                &["is down", "does not have", "sync 16-main"],
             );
         }
     }

@@ -54,7 +54,7 @@ fn drawn(gate: &Gate<'_>, config: &Config) -> (String, i32) {
     (outcome.stdout().to_owned(), outcome.code())
 }
 
-/// How near to its end a file is, where it comes from and where it is installed.
+/// How close a file is to expiry, in its source and installed.
 fn expiries(gate: &Gate<'_>, config: &Config, file: &str) -> [Value; 2] {
     let seen = pgcertd(gate.world(), config, &["status", "--json"]).instance(NAME);
     ["source", "installed"].map(|place| seen[file][place]["first_end"]["expiry"].clone())
@@ -64,7 +64,7 @@ fn expiries(gate: &Gate<'_>, config: &Config, file: &str) -> [Value; 2] {
 fn said(daemon: &Daemon) -> Vec<String> {
     let log = daemon.log();
     let of_ends = |line: &&str| {
-        line.contains("file is not renewed: ") || line.contains("is near its end any more")
+        line.contains("file has not been renewed: ") || line.contains("is about to expire any more")
     };
     log.lines().filter(of_ends).map(str::to_owned).collect()
 }
@@ -99,8 +99,8 @@ fn a_crl_that_is_not_replaced_is_warned_of_until_it_is() {
         &text,
         &[
             "? 16-main",
-            "16-main needs another CRL before ",
-            "mend  see why what makes or fetches it",
+            "16-main needs a new CRL before ",
+            "fix   find out why the program that makes or fetches it",
         ],
     );
     assert_eq!(code, 0, "{text}");
@@ -122,11 +122,11 @@ fn a_crl_that_is_not_replaced_is_warned_of_until_it_is() {
     gate.keeps_out(&gate.one, "expired");
 
     bring(&world, "crl.pem", &gate.clients.crl(&[]));
-    daemon.wait_for_log("no CRL is near its end any more");
+    daemon.wait_for_log("no CRL is about to expire any more");
     gate.stage.becomes("in_sync");
     let (text, code) = drawn(&gate, &config);
     assert_eq!(code, 0, "{text}");
-    assert!(!text.contains("needs another"), "{text}");
+    assert!(!text.contains("needs a new"), "{text}");
     gate.lets_in(&gate.one);
 
     // Each once, and in this order, for all that it was compared every second.
@@ -134,7 +134,7 @@ fn a_crl_that_is_not_replaced_is_warned_of_until_it_is() {
         "expires in 2 days",
         "expires in 23 hours",
         "expired ",
-        "is near its end any more",
+        "is about to expire any more",
     ];
     said_in_order(&daemon, &expected);
     assert_eq!(daemon.stop().code(), Some(0));
@@ -155,10 +155,7 @@ fn a_ca_that_ends_is_warned_of_until_it_is_issued_anew_or_taken_out() {
     let (text, code) = drawn(&gate, &config);
     says(
         &text,
-        &[
-            "? 16-main",
-            "16-main needs another CA of its clients before ",
-        ],
+        &["? 16-main", "16-main needs a new CA of its clients before "],
     );
     assert_eq!(code, 0, "{text}");
     assert_eq!(expiries(&gate, &config, "ca"), ["warning"; 2]);
@@ -166,9 +163,12 @@ fn a_ca_that_ends_is_warned_of_until_it_is_issued_anew_or_taken_out() {
 
     bring(&world, "ca.pem", &gate.clients.root_pem());
     bring(&world, "crl.pem", &gate.clients.crl(&[]));
-    daemon.wait_for_log("no CA is near its end any more");
+    daemon.wait_for_log("no CA is about to expire any more");
     assert_eq!(expiries(&gate, &config, "ca"), ["fine"; 2]);
-    said_in_order(&daemon, &["expires in 20 days", "is near its end any more"]);
+    said_in_order(
+        &daemon,
+        &["expires in 20 days", "is about to expire any more"],
+    );
     assert_eq!(daemon.stop().code(), Some(0));
     gate.ends();
 }

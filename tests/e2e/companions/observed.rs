@@ -94,7 +94,7 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
     observed.tells(
         "out_of_date",
         false,
-        &["crl.pem is not what", "does not write"],
+        &["crl.pem does not match", "something else writes"],
     );
     daemon.wait_for_log(": out_of_date");
     let would = observed
@@ -107,9 +107,9 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
         "out_of_date",
         false,
         &[
-            "ca.pem is not what",
-            "crl.pem is not what",
-            "does not write",
+            "ca.pem does not match",
+            "crl.pem does not match",
+            "something else writes",
         ],
     );
     let back = observed.runs(&["rollback", NAME]);
@@ -122,7 +122,7 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
     gate.admits(&next);
     observed.gate.stage.renew();
     let gate = &observed.gate;
-    let all = ["server.pem", "ca.pem", "crl.pem"].map(|name| format!("{name} is not what "));
+    let all = ["server.pem", "ca.pem", "crl.pem"].map(|name| format!("{name} does not match "));
     observed.tells("out_of_date", false, &all.each_ref().map(String::as_str));
     gate.lets_in(&gate.one);
     gate.lets_in(&gate.other);
@@ -188,7 +188,7 @@ fn observed_files_that_run_out_are_told_of_where_they_are() {
     let seen = observed.runs(&["status", "--json"]).instance(NAME);
     assert_eq!(expiries(&seen), ["critical"; 2]);
     let drawn = observed.runs(&["status"]);
-    says(drawn.stdout(), &["! 16-main", "needs another CRL before "]);
+    says(drawn.stdout(), &["! 16-main", "needs a new CRL before "]);
     assert_eq!(drawn.code(), 1);
     let (weight, text) = observed.checked("client_ca_expiry");
     assert_ne!(weight, "good");

@@ -121,7 +121,7 @@ fn configured(stage: &mut Stage<'_>, daemon: &mut Daemon, more: impl FnOnce(Inst
     let before = daemon.log().len();
     daemon.hangup();
     eventually(SOON, "the new configuration counts", || {
-        daemon.log()[before..].contains("read again")
+        daemon.log()[before..].contains("reloaded; pgcertd now keeps")
     });
 }
 

@@ -189,7 +189,7 @@ fn a_socket_is_for_everybody_and_goes_with_the_daemon() {
         assert_eq!(meta.permissions().mode() & 0o777, 0o666);
         // A reload that leaves it where it is, leaves it.
         daemon.hangup();
-        daemon.wait_for_log("read again");
+        daemon.wait_for_log("reloaded; pgcertd now keeps");
         assert!(at_socket(&socket).is_ok());
         assert_eq!(daemon.stop().code(), Some(0));
         assert!(!socket.exists());
@@ -222,7 +222,7 @@ fn a_socket_that_was_left_behind_is_replaced_where_nobody_answers() {
     give(&socket, world.postgres(), 0o000);
     let mut daemon = Launch::new(&world).like_the_unit().daemon(&config);
     daemon.ready();
-    let line = daemon.wait_for_log("cannot be told: Permission denied");
+    let line = daemon.wait_for_log("answers there: Permission denied");
     assert!(line.contains("remove it (`rm "), "{line}");
     give(&socket, world.postgres(), 0o666);
     // Not the line of before, which has the same words.

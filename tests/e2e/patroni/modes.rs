@@ -63,12 +63,12 @@ fn observes(stage: &mut Stage<'_>, daemon: &Daemon) {
     let second = stage.renew();
     says(
         &problem(&stage.becomes("out_of_date")),
-        &["does not write it"],
+        &["something else writes the file"],
     );
     daemon.wait_for_log(": out_of_date");
     for arguments in [&["sync"][..], &["sync", "--force"]] {
         let row = stage.done(arguments, "failed", 1);
-        says(&problem(&row), &["does not write it"]);
+        says(&problem(&row), &["something else writes the file"]);
     }
     let row = stage.done(&["rollback", API], "refused", 1);
     says(&problem(&row), &["mode = \"observe\"", "by hand"]);

@@ -1,13 +1,13 @@
-//! Who decides what a path leads to, and whether he could read it himself.
+//! Who decides what a path leads to, and whether they could read it themselves.
 //!
-//! The thread that reads a lineage may read every file of the host. Whoever may write in a directory on the way, or owns a
-//! link there, chooses what that thread opens: a link to another service's key would put that key into a file of the
-//! instance's. So each of them must be able to reach and read by himself what is read in the end. That is
-//! what the kernel asks of links in `/tmp` (`fs.protected_symlinks`), asked of every step.
+//! The thread that reads a lineage may read every file on the host. Anybody who can write to a directory on the way, or owns
+//! a link there, chooses what that thread opens: a link to another service's key would copy that key into an instance's file.
+//! So each of them must be able to reach and read the file without pgcertd. That is what the kernel demands of links in
+//! `/tmp` (`fs.protected_symlinks`), applied to every step.
 //!
-//! Root is trusted, and whoever owns the root directory, as which the host's root appears in a user namespace.
-//! Everybody else is held to owner and mode of what was opened. An access control list is not read: where there is one,
-//! the owner alone counts.
+//! Root is trusted, and the owner of the root directory, which is how the host's root appears in a user namespace. For
+//! everybody else, owner and mode of what was opened count. Access control lists are not read: if there is one, only the
+//! owner counts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
@@ -29,45 +29,45 @@ const STICKY: u32 = 0o1000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Steerer {
     User(u32),
-    /// Whoever is in this group.
+    /// Every member of this group.
     Group(u32),
     /// Every user of the host.
     Everyone,
 }
 
-/// By what he decides it.
+/// What gives them the say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Say {
-    /// He owns the link at this path.
+    /// They own the link at this path.
     Link(PathBuf),
-    /// He owns this directory, and so whatever name lies in it.
+    /// They own this directory, and so decide about the names in it.
     Directory(PathBuf),
-    /// He may write in this directory.
+    /// They can write to this directory.
     Writes(PathBuf),
-    /// He may remove or rename what lies at this path, in a directory where others may do so only with their own.
+    /// They can remove or rename what is at this path, in a directory where others can only do so with their own (sticky).
     Entry(PathBuf),
-    /// The name at this path is one of several of the same file, and lies where he may make such.
+    /// The name at this path is one of several hard links to the same file, in a directory where they can make one.
     HardLink(PathBuf),
 }
 
-/// What was asked of the system about a user.
+/// What the system says about a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct UserFacts {
     name: String,
     groups: BTreeSet<u32>,
-    /// His own group, in which nobody else is.
+    /// The user's own group, with no other members.
     private: Option<u32>,
 }
 
-/// What is known of users. Nothing is asked while a lineage is read: the thread that reads may not look into
-/// `/etc/group`, and the directory service may not answer.
+/// What is known about users. Nothing is looked up while a lineage is read: the reader thread may not read `/etc/group`, and
+/// the directory service may not respond.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Users {
     known: BTreeMap<u32, UserFacts>,
 }
 
 impl Users {
-    /// Asks the system about these users; what it does not say, nobody is let in by. May block.
+    /// Asks the system about these users; without an answer nobody gets access. May block.
     pub(crate) fn asked(users: &BTreeSet<u32>) -> Users {
         let known = users.iter().filter_map(|uid| {
             let user = User::from_uid(Uid::from_raw(*uid)).ok()??;
@@ -85,7 +85,7 @@ impl Users {
         }
     }
 
-    /// Takes in what is known beside, which is newer.
+    /// Adds what else is known, which is newer.
     pub(crate) fn extend(&mut self, newer: Users) {
         self.known.extend(newer.known);
     }
@@ -108,23 +108,23 @@ impl Users {
     }
 }
 
-/// The group that bears the user's name, is his first, and lists nobody else: as useradd(8) makes one for each user.
+/// The group with the user's name that is the user's primary group and has no other members, as created by useradd(8).
 fn private(user: &User) -> Option<u32> {
     let group = Group::from_gid(user.gid).ok()??;
     let alone = group.mem.iter().all(|member| *member == user.name);
     (alone && group.name == user.name).then_some(user.gid.as_raw())
 }
 
-/// Who decides what a path leads to, as far as it was followed, and by what.
+/// Who decides what a path leads to, as far as it was followed, and why.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sway {
     by: BTreeMap<Steerer, Say>,
-    /// The users that should be known to tell whether he may.
+    /// The users that we need to know about to decide.
     users: BTreeSet<u32>,
 }
 
 impl Sway {
-    /// Who they are, and by what.
+    /// Who they are, and why.
     pub(crate) fn steerers(&self) -> impl Iterator<Item = (Steerer, &Say)> {
         self.by.iter().map(|(who, say)| (*who, say))
     }
@@ -134,7 +134,7 @@ impl Sway {
         &self.users
     }
 
-    /// Takes in who decides about another path.
+    /// Adds who decides about another path.
     pub(crate) fn extend(&mut self, other: Sway) {
         self.users.extend(other.users);
         for (who, say) in other.by {
@@ -150,7 +150,7 @@ impl Sway {
     }
 }
 
-/// Whom nobody needs protection from: root, and whoever owns the root directory.
+/// Who is trusted: root, and the owner of the root directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Trusted {
     uid: u32,
@@ -174,7 +174,7 @@ impl Trusted {
     }
 }
 
-/// What is judged by: who is trusted, and what is known of the others.
+/// The basis of a judgement: who is trusted, and what is known about the others.
 #[derive(Clone, Copy)]
 pub(super) struct SwayJudge<'a> {
     pub(crate) trusted: Trusted,
@@ -182,7 +182,7 @@ pub(super) struct SwayJudge<'a> {
 }
 
 impl SwayJudge<'_> {
-    /// Adds who chooses what `directory`, at `path`, has under the name at which `entry` lies.
+    /// Adds who chooses what `directory`, at `path`, has under the name of `entry`.
     pub(crate) fn named(
         &self,
         sway: &mut Sway,
@@ -203,8 +203,8 @@ impl SwayJudge<'_> {
             sway.add(others, || Say::Writes(lies_in()));
             return;
         }
-        // Nobody renames or removes there what is not his own, but anybody may give a name to what is (rename(2)),
-        // and to what is not, where fs.protected_hardlinks is off.
+        // Nobody can rename or remove what they don't own there, but anybody can add a name for what they own (rename(2)), and,
+        // if fs.protected_hardlinks is off, for anything else.
         if !self.trusted.user(of_entry.uid()) {
             let owner = Steerer::User(of_entry.uid());
             sway.add(owner, || Say::Entry(path.to_owned()));
@@ -214,7 +214,7 @@ impl SwayJudge<'_> {
         }
     }
 
-    /// Who beside its owner may write in a directory.
+    /// Who, besides its owner, can write to a directory.
     fn writers(&self, sway: &mut Sway, directory: &Unopened) -> Option<Steerer> {
         let metadata = directory.metadata();
         let (mode, gid) = (metadata.mode(), metadata.gid());
@@ -227,7 +227,7 @@ impl SwayJudge<'_> {
         sway.users.insert(metadata.uid());
         let owner = self.users.known.get(&metadata.uid());
         let own = owner.is_some_and(|owner| owner.private == Some(gid));
-        // The group's bits are the mask of an access control list, which may name others.
+        // The group bits are the mask of an access control list, which may name others.
         (!own || directory.has_acl()).then_some(Steerer::Group(gid))
     }
 
@@ -239,7 +239,7 @@ impl SwayJudge<'_> {
         }
     }
 
-    /// Whether each of them may look a name up in this directory.
+    /// Whether each of them may look up a name in this directory.
     pub(crate) fn may_search(
         &self,
         sway: &Sway,
@@ -284,7 +284,7 @@ impl SwayJudge<'_> {
     fn may(&self, who: Steerer, at: &Unopened, wanted: u32) -> bool {
         let metadata = at.metadata();
         let mode = metadata.mode();
-        // One who owns it may give himself the right.
+        // An owner can grant themselves the right.
         if who == Steerer::User(metadata.uid()) {
             return true;
         }
@@ -297,15 +297,15 @@ impl SwayJudge<'_> {
             Steerer::Group(gid) => gid == metadata.gid(),
             Steerer::Everyone => false,
         };
-        // Who may be in the group is held to its bits as well.
+        // For somebody who may be in the group, its bits count too.
         (of_group && (in_group || mode & wanted != 0)) && !at.has_acl()
     }
 }
 
-/// Something that is not read, since somebody decides about it who could not read it himself.
+/// Something that is not read, because somebody decides about it who couldn't read it themselves.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Unfit {
-    /// What it is not passed to: a file, or a directory on the way.
+    /// What they couldn't reach or read: a file, or a directory on the way.
     pub(crate) path: PathBuf,
     owner: String,
     mode: u32,
@@ -315,7 +315,7 @@ pub(crate) struct Unfit {
 }
 
 impl Unfit {
-    /// The users of whom more should be known for this to be final.
+    /// The users that we need to know more about before this is final.
     pub(crate) fn users(&self) -> &BTreeSet<u32> {
         &self.users
     }
@@ -336,13 +336,13 @@ impl Unfit {
         );
         let fix = match say {
             Say::Link(_) => format!(
-                "have root own the links of the lineage and the directories that they lie in, or have the lineage's files belong to {who}"
+                "make root the owner of the lineage's links and of their directories, or give the lineage's files to {who}"
             ),
-            Say::Directory(_) | Say::Entry(_) => format!(
-                "have the lineage's files belong to {who}, or keep them where root alone may write"
-            ),
+            Say::Directory(_) | Say::Entry(_) => {
+                format!("give the lineage's files to {who}, or keep them where only root can write")
+            }
             Say::Writes(directory) | Say::HardLink(directory) => format!(
-                "take that right from {} (chmod go-w), or keep the lineage where root alone may write",
+                "revoke that right on {} (chmod go-w), or keep the lineage where only root can write",
                 directory.display()
             ),
         };
@@ -355,7 +355,7 @@ impl fmt::Display for Say {
         let (verb, path) = match self {
             Say::Link(path) => ("owns the link", path),
             Say::Directory(path) => ("owns the directory", path),
-            Say::Writes(path) => ("may write in", path),
+            Say::Writes(path) => ("can write to", path),
             Say::Entry(path) => ("owns", path),
             Say::HardLink(path) => ("may have made the hard link", path),
         };

@@ -235,7 +235,7 @@ fn a_directory_that_others_may_write_in_is_theirs_to_choose() {
     world.file("a/key", 0, 0o600);
     world.mode("a", 0o777);
     assert!(
-        world.refused().contains("every user may write in"),
+        world.refused().contains("every user can write to"),
         "{}",
         world.refused()
     );
@@ -245,7 +245,7 @@ fn a_directory_that_others_may_write_in_is_theirs_to_choose() {
     assert!(
         world
             .refused()
-            .contains(&format!("group {GROUP} may write in")),
+            .contains(&format!("group {GROUP} can write to")),
         "{}",
         world.refused()
     );

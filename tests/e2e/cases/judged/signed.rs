@@ -124,7 +124,7 @@ fn a_certificate_that_a_pooler_shows_as_a_client_must_be_for_clients() {
     let words = [
         "clientAuth",
         "server_tls_cert_file",
-        "public authorities no longer issue both",
+        "public CAs no longer issue both uses",
     ];
     stage.renew();
     let refused = stage.synced(&[], "refused", 1);
