@@ -31,9 +31,7 @@ use crate::lineage::Source;
 use crate::server::probe::Prober;
 
 use context::CheckContext;
-#[cfg(test)]
-pub(crate) use finding::Finding;
-pub(crate) use finding::{FindingSection, Report, ReportLine, Weight};
+pub(crate) use finding::{Finding, FindingSection, Report, ReportLine, Weight};
 use host::look::HostLook;
 use instance::look::InstanceLook;
 pub(crate) use names::{quoted, user_name};
@@ -94,7 +92,7 @@ async fn of_instance(context: CheckContext, index: usize, source: Source) -> Vec
     let looked = tokio::time::timeout(patience, Box::pin(looking)).await;
     looked.unwrap_or_else(|_| {
         let seen = format!("no answer within {} s", patience.as_secs());
-        let finding = finding::Finding::problem(seen)
+        let finding = Finding::problem(seen)
             .fix("find out which file system hangs: its lineage's or its data directory's");
         vec![table::report_line("data_directory", finding)]
     })
