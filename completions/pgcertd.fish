@@ -67,7 +67,7 @@ complete -c pgcertd -n "__fish_pgcertd_using_subcommand status" -l config -d 'Th
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand status" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -l config -d 'The config file; the fragments in conf.d next to it belong to it' -r -F
-complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -l config-only -d 'Check only the config, as a reload of the service does first; don\'t look at lineages or servers'
+complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -l config-only -d 'Only check the config, as a reload of the service does first; look at no lineage and no server'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -l json -d 'Print one JSON document instead of text'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand check" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c pgcertd -n "__fish_pgcertd_using_subcommand sessions" -l user -d 'Log in as this role, instead of the one named like the server\'s operating-system user or postgres' -r

@@ -25,7 +25,7 @@
 //! | [`server`] | one Postgres, PgBouncer or Patroni: its process, files, settings, and what it serves | `server/mod.rs` |
 //! | [`report`] | says what is new, once: journal, `status`, metrics | `report/mod.rs` |
 //! | [`notify`] | a process of its own that tells a person | `notify/mod.rs` |
-//! | [`check`] | what `pgcertd check` looks at: `check/kind.rs` lists it all | `check/mod.rs` |
+//! | [`check`] | what `pgcertd check` looks at: `check/table.rs` lists it all | `check/mod.rs` |
 //! | [`acme`] | the ACME clients of a host, their schedules and old hooks | `acme/mod.rs` |
 //! | [`setup`] | sets up a server once: survey, proposal, plan, steps, undo | `setup/mod.rs` |
 //! | [`host`] | what any Linux program asks of its host: files, processes, commands, threads with rights | `host/mod.rs` |

@@ -12,7 +12,7 @@ use std::fmt;
 use std::ops::Deref;
 use std::time::Duration;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// What a person is told in place of a command that would hold a character that cannot be shown.
@@ -51,6 +51,11 @@ fn is_visible(c: char) -> bool {
     // Only the first character of a text is escaped where it is a combining mark.
     let text = std::str::from_utf8(&bytes[..length]).unwrap_or_default();
     text.escape_debug().eq(text.chars())
+}
+
+/// A date as a person reads it, UTC.
+pub(crate) fn day(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d").to_string()
 }
 
 /// A length of time in its largest unit of which there are two or more, down to seconds.

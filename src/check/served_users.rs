@@ -7,11 +7,12 @@ use std::path::Path;
 
 use nix::unistd::User;
 
-use super::{Unit, user_name};
+use super::names::user_name;
+use super::unit::Unit;
 use crate::config::Config;
 use crate::host::privilege::{Ids, is_root};
 
-/// The packaged unit's user, where no unit is installed or it runs as root.
+/// The packaged unit's user, if no unit is installed or it runs as root.
 const USUAL: &str = "postgres";
 
 /// Those whose servers are proposed without being named.
@@ -19,8 +20,7 @@ const USUAL: &str = "postgres";
 pub(crate) struct ServedUsers(BTreeSet<u32>);
 
 impl ServedUsers {
-    /// The unit's user, and the owners of the data directories that the config names. Who is not root can serve
-    /// nobody but himself.
+    /// The unit's user, and the owners of the data directories in the config. Without root there is only the caller.
     pub(crate) fn by(config: &Config) -> ServedUsers {
         if !is_root() {
             return ServedUsers([Ids::own().uid].into());
@@ -38,7 +38,7 @@ impl ServedUsers {
         ServedUsers(users.collect())
     }
 
-    /// Whether servers of this user are.
+    /// Whether pgcertd is for this user's servers.
     pub(crate) fn include(&self, uid: u32) -> bool {
         self.0.contains(&uid)
     }
@@ -68,7 +68,7 @@ pub(crate) fn user_of_process(pid: u32) -> Option<u32> {
     Some(process.ok()?.status().ok()?.euid)
 }
 
-/// The user of a server, by its data directory; none where that is not at its path here, or closed.
+/// The user of a server, by its data directory; none if that isn't at its path here, or is closed.
 pub(crate) fn user_of(data_directory: &Path) -> Option<u32> {
     Some(std::fs::metadata(data_directory).ok()?.uid())
 }

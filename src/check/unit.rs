@@ -1,7 +1,7 @@
-//! What the installed unit says of itself, and whether that suits this host and its servers.
+//! What the installed unit says, and whether that suits this host and its servers.
 //!
-//! The unit's files are read as systemd does (systemd.unit(5)), since `systemctl` tells nothing
-//! where systemd does not run: assignments of the section `[Service]`, in their order.
+//! The unit's files are read as systemd does (systemd.unit(5)), since `systemctl` says nothing
+//! where systemd isn't running: assignments of the section `[Service]`, in their order.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -48,19 +48,14 @@ pub(crate) struct Unit {
 }
 
 impl Unit {
-    /// The unit that is installed here; none where there is none.
+    /// The installed unit, if there is one.
     pub(crate) fn of_this_host() -> Option<Unit> {
-        Unit::with_drop_in(None)
+        Unit::in_directories(&UNIT_DIRECTORIES.map(Path::new), None)
     }
 
     /// The same as it would be with a drop-in of this name and text in [`DROP_INS`].
     pub(crate) fn of_this_host_with(name: &str, text: &str) -> Option<Unit> {
-        Unit::with_drop_in(Some((name, text)))
-    }
-
-    fn with_drop_in(more: Option<(&str, &str)>) -> Option<Unit> {
-        let directories: Vec<&Path> = UNIT_DIRECTORIES.iter().map(Path::new).collect();
-        Unit::in_directories(&directories, more)
+        Unit::in_directories(&UNIT_DIRECTORIES.map(Path::new), Some((name, text)))
     }
 
     /// As the files in these directories have it, and one more drop-in in the first of them.
@@ -86,14 +81,14 @@ impl Unit {
         Some(Unit { assignments })
     }
 
-    /// The value of a setting that has one: the last, and none where that is empty.
+    /// The value of a setting that has one: the last, unless that is empty.
     pub(crate) fn value(&self, key: &str) -> Option<&str> {
         let last = self.assignments.iter().rev().find(|(it, _)| it == key);
         last.map(|(_, value)| value.as_str())
             .filter(|value| !value.is_empty())
     }
 
-    /// The words of a setting that is a list: each assignment adds to it, an empty one begins anew.
+    /// The words of a setting that is a list: each assignment adds to it, and an empty one clears it.
     pub(crate) fn words(&self, key: &str) -> Vec<String> {
         let mut words = Vec::new();
         for (_, value) in self.assignments.iter().filter(|(it, _)| it == key) {
@@ -105,12 +100,12 @@ impl Unit {
         words
     }
 
-    /// `User=`; root where none is named.
+    /// `User=`, or root.
     pub(crate) fn user(&self) -> &str {
         self.value("User").unwrap_or("root")
     }
 
-    /// The user's number, where this host has it.
+    /// The user's number, if the user exists.
     pub(crate) fn uid(&self) -> Option<u32> {
         let by_name = User::from_name(self.user()).ok().flatten();
         by_name
@@ -149,7 +144,7 @@ impl Unit {
         groups
     }
 
-    /// The name of its first group; none where this host does not have it.
+    /// The name of its first group, if that exists.
     pub(crate) fn group_name(&self) -> Option<String> {
         let group = Group::from_gid(Gid::from_raw(*self.groups().first()?));
         Some(group.ok().flatten()?.name)
@@ -163,8 +158,8 @@ impl Unit {
         bounded && (self.uid() == Some(0) || ambient)
     }
 
-    /// Whether a set of capabilities holds CAP_DAC_READ_SEARCH; none where nothing is said of the
-    /// set. Assignments add, with a tilde they take away, an empty one takes away all.
+    /// Whether a set of capabilities has CAP_DAC_READ_SEARCH; none if the set isn't mentioned. Assignments add, with a
+    /// tilde they remove, and an empty one removes all.
     fn has_capability(&self, set: &str) -> Option<bool> {
         let said = self.assignments.iter().filter(|(key, _)| key == set);
         said.fold(None, |before, (_, value)| {
@@ -183,29 +178,29 @@ impl Unit {
         })
     }
 
-    /// Why systemd will not start it.
+    /// Why systemd won't start it.
     pub(crate) fn missing(&self) -> Option<String> {
         self.uid().is_none().then(|| {
             format!(
-                "{UNIT} runs as user {}, whom this host does not have: it cannot start",
+                "{UNIT} runs as user {}, who doesn't exist on this host: it cannot start",
                 self.user()
             )
         })
     }
 
-    /// Why it may not deploy to a server that `owners`, those of its files and of its process, own.
+    /// Why it can't deploy to a server whose files and process belong to these users.
     pub(crate) fn foreign_to(&self, owners: [u32; 2]) -> Option<String> {
         let uid = self.uid().filter(|uid| *uid != 0)?;
         let other = owners.into_iter().find(|owner| *owner != uid)?;
         Some(format!(
-            "{UNIT} runs as user {}, who may not write files of {} nor signal their server",
+            "{UNIT} runs as user {}, who can't write the files of {} or signal their server",
             self.user(),
-            super::user_name(other)
+            super::names::user_name(other)
         ))
     }
 }
 
-/// The command that has the unit run as root.
+/// The command that makes the unit run as root.
 pub(crate) fn root_operation() -> String {
     let here = |directory: &&&str| Path::new(directory).join("root.conf").exists();
     let examples = EXAMPLES.iter().find(here).unwrap_or(&EXAMPLES[0]);
@@ -242,7 +237,7 @@ fn split(value: &str) -> Vec<String> {
     words
 }
 
-/// A word of such a list, as it is written; none where it cannot be.
+/// A word of such a list as it is written, if it can be.
 pub(crate) fn word(text: &str) -> Option<String> {
     let quote = match (text.contains('"'), text.contains('\'')) {
         (false, false) if !text.contains(' ') => "",
@@ -256,8 +251,8 @@ pub(crate) fn word(text: &str) -> Option<String> {
     all.then(|| format!("{quote}{}{quote}", text.replace('%', "%%")))
 }
 
-/// The drop-ins in the order in which they count: by name, wherever they lie, and of one name the
-/// first directory's.
+/// The drop-ins in the order in which they apply: by name, wherever they are; of two with one name, the first
+/// directory's.
 fn drop_ins(directories: &[&Path]) -> BTreeMap<OsString, PathBuf> {
     let mut found = BTreeMap::new();
     for directory in directories.iter().rev() {

@@ -2,31 +2,32 @@
 //!
 //! The checks are in [`mod@crate::check`]; this prints them, problems first.
 
+use super::exit::{Exit, Failure, print, print_json, prober};
 use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::paint::{BAD, FAINT, GOOD, ODD};
-use super::{Exit, Failure, print, print_json, prober, sources};
-use crate::check::{self, Finding, FindingKind, Mend, Report, Weight};
+use super::sources;
+use crate::check::{self, CHECKS, Report, ReportLine, Weight};
 use crate::config::Config;
 
 pub(super) const MANUAL: Manual = Manual {
     command: "check",
     description: &[
-        "Reads the config as the daemon does, then checks whether a renewal would get through and whether clients get \
-         what they should: the lineage, the service's rights, the installed files, the server and its configuration, \
-         what it serves at each of its addresses, and this host. Nothing is changed.",
-        "Each finding says what was seen and, unless it is good, why it matters and how to fix it: a command for a root \
-         shell, whole on one line, or a sentence if no command can do it.",
+        "Reads the config as the daemon does, then checks whether a renewal would get through, and whether clients \
+         get what they should: the lineage, the service's rights, the installed files, the server and its \
+         configuration, what it serves at each of its addresses, and this host. It changes nothing.",
+        "Each finding says what was seen and, unless it is good, why that matters and how to fix it: with a \
+         command on one line for a root shell, or with a sentence if no command can.",
         "Run it as root: other users see less, and it says what they can't see.",
     ],
     exit: &[
         (
             Exit::Well,
-            "everything was checked, and there is no problem; notes don't count",
+            "everything was checked, and no problem was found; notes don't count",
         ),
         (
             Exit::Problem,
-            "there is a problem, or something could not be checked",
+            "a problem was found, or something could not be checked",
         ),
         (
             Exit::Usage,
@@ -37,7 +38,7 @@ pub(super) const MANUAL: Manual = Manual {
     examples: &[
         (
             "pgcertd check",
-            "After changing the config, before the reload.",
+            "After editing the config, before the reload.",
         ),
         (
             "pgcertd check --config-only --config ./pgcertd.toml",
@@ -52,14 +53,14 @@ fn chapters() -> Vec<Chapter> {
         "Each has an id, which `--json` shows too. If all is well:",
     );
     vec![
-        Chapter::new("Weights", "Each finding begins with its weight:")
+        Chapter::new("Weights", "Each finding starts with its weight:")
             .term("!", "something is broken or unsafe, or will be")
-            .term("?", "it could not be checked; says which right is missing")
+            .term("?", "it could not be checked; the missing right is named")
             .term("note", "worth knowing")
-            .term("ok", "good"),
-        FindingKind::ALL
+            .term("ok", "as it should be"),
+        CHECKS
             .iter()
-            .fold(findings, |chapter, kind| chapter.term(kind.id(), kind.good())),
+            .fold(findings, |chapter, check| chapter.term(check.id, check.good)),
         Chapter::new(
             "Findings in JSON",
             "`host`, and `findings` of each of the `instances`, are lists of these:",
@@ -67,17 +68,18 @@ fn chapters() -> Vec<Chapter> {
         .term("id", "what it is, as above")
         .term("weight", "`problem`, `unseen`, `notice` or `good`")
         .term("seen, why", "what was seen, and why that matters")
-        .term("lacks", "for `unseen`: the right that is missing; otherwise null")
+        .term("lacks", "for `unseen`, the missing right; else null")
         .term(
             "mend",
-            "the fix: an object with `command`, a line for a root shell, or with `sentence`; null if no action is needed",
+            "an object with `command`, a line for a root shell, or with `sentence`; null if there is nothing to do",
         ),
     ]
 }
 
+/// What to check.
 #[derive(Debug, clap::Args)]
 pub(super) struct CheckArguments {
-    /// Check only the config, as a reload of the service does first; don't look at lineages or servers.
+    /// Only check the config, as a reload of the service does first; look at no lineage and no server.
     #[arg(long)]
     config_only: bool,
 }
@@ -113,19 +115,19 @@ fn drawn(config: &Config, report: &Report) -> Page {
         Some(summary) => Page::of_line(format_args!("{file} is right; {summary}")),
     };
     let instances = report.instances.iter();
-    let mut sections: Vec<(&str, &[Finding])> = instances
+    let mut sections: Vec<(&str, &[ReportLine])> = instances
         .map(|section| (section.name.as_str(), section.findings.as_slice()))
         .collect();
     sections.push(("this host", &report.host));
     sections.retain(|(_, findings)| !findings.is_empty());
-    // Problems come first, in the sections and among them.
-    sections.sort_by_key(|(_, findings)| worst(findings));
-    for (name, findings) in sections {
+    // What needs a person stands first, in the sections and among them.
+    sections.sort_by_key(|(_, lines)| lines.iter().map(|line| line.finding.weight).min());
+    for (name, lines) in sections {
         out.end().line(name);
-        let mut findings: Vec<&Finding> = findings.iter().collect();
-        findings.sort_by_key(|finding| finding.weight);
-        for finding in findings {
-            out.add(explained(finding));
+        let mut lines: Vec<&ReportLine> = lines.iter().collect();
+        lines.sort_by_key(|line| line.finding.weight);
+        for line in lines {
+            out.add(told(line));
         }
     }
     out
@@ -133,7 +135,7 @@ fn drawn(config: &Config, report: &Report) -> Page {
 
 /// How many findings there are of each weight; none if nothing was checked.
 fn summary(report: &Report) -> Option<String> {
-    report.findings().next()?;
+    report.lines().next()?;
     let of = |weight, one: &str, several: &str| match report.count(weight) {
         0 => None,
         1 => Some(format!("1 {one}")),
@@ -154,33 +156,27 @@ fn summary(report: &Report) -> Option<String> {
     })
 }
 
-fn worst(findings: &[Finding]) -> Option<Weight> {
-    findings.iter().map(|finding| finding.weight).min()
-}
-
-/// One finding: a line if it is good, otherwise what, why and the fix.
-fn explained(finding: &Finding) -> Page {
+/// One finding: a line where it is good, else what, why and what to do.
+fn told(line: &ReportLine) -> Page {
+    let finding = &line.finding;
     let (style, label) = match finding.weight {
         Weight::Problem => (BAD, "!"),
         Weight::Unseen => (ODD, "?"),
         Weight::Notice => (ODD, "note"),
         Weight::Good => (GOOD, "ok"),
     };
+    let problem = &finding.problem;
     let mut out = Page::default();
-    out.marked(style, label, &finding.seen);
+    out.marked(style, label, &problem.what);
     if finding.weight == Weight::Good {
         return out;
     }
-    let why = format!("{} ({})", finding.why, finding.kind.id());
+    let why = format!("{} ({})", line.why(), line.id);
     out.put(" ".repeat(8)).indented(FAINT, 8, why);
     if let Some(lacks) = &finding.lacks {
         out.labelled("ask", format_args!("as {lacks}"));
     }
-    match &finding.mend {
-        Some(Mend::Command(line)) => out.mended("", Some(line)),
-        Some(Mend::Sentence(text)) => out.mended(text, None),
-        None => &mut out,
-    };
+    out.mended(&problem.fix, problem.command.as_ref());
     out
 }
 
@@ -188,7 +184,7 @@ fn explained(finding: &Finding) -> Page {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
-    use crate::check::FindingSection;
+    use crate::check::{Finding, FindingSection, report_line};
 
     fn plain(report: &Report) -> String {
         let directory = tempfile::tempdir().unwrap();
@@ -199,33 +195,41 @@ mod tests {
         drawn(&config, report).plain()
     }
 
-    fn section(name: &str, findings: Vec<Finding>) -> FindingSection {
-        let name = name.to_owned();
-        FindingSection { name, findings }
+    fn section(name: &str, findings: Vec<(&'static str, Finding)>) -> FindingSection {
+        FindingSection {
+            name: name.to_owned(),
+            findings: lines(findings),
+        }
+    }
+
+    fn lines(findings: Vec<(&'static str, Finding)>) -> Vec<ReportLine> {
+        let findings = findings.into_iter();
+        findings
+            .map(|(id, finding)| report_line(id, finding))
+            .collect()
     }
 
     #[test]
-    fn problems_come_first_with_their_reason_and_fix() {
+    fn what_needs_a_person_comes_first_with_its_reason_and_its_fix() {
         let command =
             "pgcertd setup --yes --instance 15-left --and-so-on-until-it-is-longer-than-80-columns";
         let report = Report {
-            host: vec![Finding::good(
-                FindingKind::Landlock,
-                "Landlock confines each thread",
-            )],
+            host: lines(vec![(
+                "landlock",
+                Finding::good("Landlock confines each thread"),
+            )]),
             instances: vec![
-                section(
-                    "16-main",
-                    vec![Finding::good(FindingKind::Ssl, "ssl is on")],
-                ),
+                section("16-main", vec![("ssl", Finding::good("ssl is on"))]),
                 section(
                     "15-left",
                     vec![
-                        Finding::good(FindingKind::Server, "the server runs, process 7"),
-                        Finding::notice(FindingKind::ServerNames, "no names")
-                            .sentence("write them into the config"),
-                        Finding::unseen(FindingKind::Source, "no permission", "root"),
-                        Finding::problem(FindingKind::Ssl, "ssl = off").command(command),
+                        ("server", Finding::good("Postgres is running, process 7")),
+                        (
+                            "server_names",
+                            Finding::notice("no names").fix("write them into the config"),
+                        ),
+                        ("source", Finding::unseen("no permission", "root")),
+                        ("ssl", Finding::problem("ssl = off").command(command)),
                     ],
                 ),
             ],
@@ -235,16 +239,16 @@ mod tests {
 
 15-left
   !     ssl = off
-        without it no client is encrypted, whatever is installed (ssl)
+        without it no connection is encrypted, whatever is installed (ssl)
   fix   {command}
   ?     no permission
-        nothing new is installed before it does (source)
+        nothing new is installed until it does (source)
   ask   as root
   note  no names
-        without them a certificate for other names is installed, and clients
-        refuse it (server_names)
+        without them pgcertd may install a certificate for other names, which
+        clients reject (server_names)
   fix   write them into the config
-  ok    the server runs, process 7
+  ok    Postgres is running, process 7
 
 16-main
   ok    ssl is on
@@ -257,15 +261,15 @@ this host
     }
 
     #[test]
-    fn a_check_of_the_config_alone_prints_one_line() {
-        let printed = plain(&Report::default());
-        assert_eq!(printed, "/etc/pgcertd/pgcertd.toml is right\n");
+    fn a_config_checked_alone_takes_one_line() {
+        let told = plain(&Report::default());
+        assert_eq!(told, "/etc/pgcertd/pgcertd.toml is right\n");
     }
 
     #[test]
-    fn if_all_is_well_it_says_so() {
+    fn all_is_well_is_said_in_the_first_line() {
         let report = Report {
-            host: vec![Finding::good(FindingKind::Landlock, "it is there")],
+            host: lines(vec![("landlock", Finding::good("it is there"))]),
             instances: Vec::new(),
         };
         let first = plain(&report);

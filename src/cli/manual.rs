@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 
 use clap::builder::Styles;
 
-use super::Exit;
+use super::exit::Exit;
 use super::paint::WIDTH;
 use crate::text::wrapped;
 

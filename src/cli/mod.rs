@@ -4,6 +4,7 @@
 //! Nothing here ends the process: the exit status is returned.
 
 mod check;
+mod exit;
 pub(crate) mod manual;
 mod notify;
 mod outcomes;
@@ -27,15 +28,15 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
-use crate::config::{self, Config, ConfigError};
+use crate::config::{self};
 use crate::host::privilege;
 use crate::host::{caller, command};
 use crate::report::view::VERSION;
-use crate::report::{EventKind, log, notices};
-use crate::server::probe::Prober;
+use crate::report::{EventKind, log};
 use crate::text;
+pub(crate) use exit::Exit;
+use exit::{Failure, load, print_json};
 use manual::{Chapter, Manual};
-use page::Page;
 
 pub(crate) const MANUAL: Manual = Manual {
     command: "",
@@ -121,34 +122,6 @@ fn understood(given: &[OsString]) -> Result<Arguments, clap::Error> {
     Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
 
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Exit {
-    /// No problems.
-    Well,
-    /// There is a problem.
-    Problem,
-    /// Wrong usage or config.
-    Usage,
-}
-
-impl Exit {
-    /// The exit status.
-    pub(crate) fn code(self) -> u8 {
-        match self {
-            Exit::Well => 0,
-            Exit::Problem => 1,
-            Exit::Usage => 2,
-        }
-    }
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit.code())
-    }
-}
-
 /// Keeps PostgreSQL serving the newest TLS certificate, and proves it on the wire.
 #[derive(Debug, Parser)]
 #[command(name = "pgcertd", version, max_term_width = 80)]
@@ -192,76 +165,6 @@ enum Command {
     /// Say how the certificate of a cluster that was just upgraded is renewed; for a hook of pg_upgradecluster.
     #[command(hide = true)]
     Upgraded(upgraded::UpgradedArguments),
-}
-
-/// Why a command failed.
-struct Failure {
-    /// For the terminal.
-    page: Page,
-    /// The same on one line, for JSON and the journal.
-    one_line: String,
-    exit: Exit,
-    /// Whether the config is at fault.
-    of_config: bool,
-}
-
-impl Failure {
-    fn problem(error: &dyn std::fmt::Display) -> Failure {
-        Failure::new(error, Exit::Problem)
-    }
-
-    fn usage(error: &dyn std::fmt::Display) -> Failure {
-        Failure::new(error, Exit::Usage)
-    }
-
-    fn new(error: &dyn std::fmt::Display, exit: Exit) -> Failure {
-        Failure {
-            page: Page::of_line(format_args!("pgcertd: {error}")),
-            one_line: error.to_string(),
-            exit,
-            of_config: false,
-        }
-    }
-
-    /// With more lines below the first.
-    fn with_lines(mut self, lines: &[String]) -> Failure {
-        for line in lines {
-            self.page.line(line);
-            self.one_line.push('\n');
-            self.one_line.push_str(line);
-        }
-        self
-    }
-
-    /// Reports it on the terminal, or in the journal if there is none: `unattended` is the event that a command without a
-    /// terminal ends with.
-    fn tell(&self, unattended: Option<EventKind>, config: &std::path::Path) {
-        match unattended.filter(|_| log::start()) {
-            None => self.page.complain(),
-            Some(_) if self.of_config => {
-                notices::ended(EventKind::ConfigInvalid, config, &self.one_line);
-            }
-            Some(kind) => notices::ended(kind, config, &self.one_line),
-        }
-    }
-}
-
-impl From<ConfigError> for Failure {
-    fn from(error: ConfigError) -> Failure {
-        let drawn = error.to_string();
-        let mut page = Page::default();
-        page.put("pgcertd: ");
-        // The lines that it quotes from the file contain no line ends.
-        for line in drawn.lines() {
-            page.line(line);
-        }
-        Failure {
-            page,
-            one_line: error.one_line(),
-            exit: Exit::Usage,
-            of_config: true,
-        }
-    }
 }
 
 /// Runs the command in `arguments`, which begin with the program's name. pgcertd also starts itself as a child process for
@@ -391,54 +294,4 @@ fn carry_out(arguments: Arguments) -> Result<Exit, Failure> {
     // Don't wait: a file system that doesn't respond may block a thread forever.
     runtime.shutdown_background();
     exit
-}
-
-fn load(file: &std::path::Path) -> Result<Config, Failure> {
-    Ok(Config::load(file)?)
-}
-
-/// The named instances, or all if none is named.
-fn named<'a>(
-    config: &'a Config,
-    names: &[String],
-) -> Result<Vec<&'a config::InstanceConfig>, Failure> {
-    if names.is_empty() {
-        return Ok(config.instances.iter().collect());
-    }
-    let known = || {
-        let names: Vec<&str> = config.instances.iter().map(|i| i.name.as_str()).collect();
-        names.join(", ")
-    };
-    names
-        .iter()
-        .map(|name| {
-            config.instance(name).ok_or_else(|| {
-                Failure::usage(&format!(
-                    "no instance {name} in {}; it has: {}",
-                    config.file.display(),
-                    known()
-                ))
-            })
-        })
-        .collect()
-}
-
-fn prober() -> Result<Prober, Failure> {
-    Prober::new().map_err(|e| Failure::problem(&e))
-}
-
-/// Writes one document and a newline.
-fn print_json(document: &impl Serialize) -> Result<(), Failure> {
-    let document = text::json(document, true).map_err(|e| Failure::problem(&e))?;
-    let mut page = Page::default();
-    for line in document.lines() {
-        page.line(line);
-    }
-    print(&page)
-}
-
-/// Writes a result to standard output.
-fn print(page: &Page) -> Result<(), Failure> {
-    let written = page.print();
-    written.map_err(|e| Failure::problem(&format!("cannot write the result: {e}")))
 }

@@ -7,9 +7,9 @@ use clap::Args;
 use serde::Serialize;
 use tokio::sync::oneshot;
 
+use super::exit::{Exit, Failure, load, print, print_json};
 use super::manual::{Chapter, Manual};
 use super::page::Page;
-use super::{Exit, Failure, load, print, print_json};
 use crate::notify::message::VARIABLES;
 use crate::notify::{self, NotifyError, command, delivery, follow, scene, trial};
 use crate::report::view::VERSION;

@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::exit::{Failure, print, print_json};
 use super::page::Page;
-use super::{Failure, print, print_json};
 use crate::bundle::{Fingerprint, Piece};
 use crate::config::InstanceConfig;
 use crate::deploy::{Reconciled, SyncOutcome};

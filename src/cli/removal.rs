@@ -13,17 +13,17 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::exit::{Exit, Failure, print, print_json, prober};
 use super::page::Page;
-use super::{Exit, Failure, print, print_json, prober};
 use crate::bundle::Bundle;
 use crate::config::{self, Config, ConfigError};
 use crate::host::directory::{ReachError, open_directory};
 use crate::host::file::Links;
 use crate::host::slot::FileSlot;
-use crate::report::day;
 use crate::report::view::VERSION;
 use crate::server::files::Installed;
 use crate::server::{Instance, InstanceSnapshot, Server};
+use crate::text::day;
 use crate::trust::{Needed, Roots};
 
 /// How long one instance may take: a removal doesn't wait for a dead file system.

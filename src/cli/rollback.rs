@@ -2,9 +2,10 @@
 
 use clap::Args;
 
+use super::exit::{Exit, Failure, named, prober};
 use super::manual::{Chapter, Manual};
 use super::outcomes::{Manner, Outcomes};
-use super::{Exit, Failure, named, prober, sources};
+use super::sources;
 use crate::config::Config;
 use crate::deploy::state::State;
 use crate::deploy::{Errand, Keeper, LOCK_PATIENCE, Reconciled, SyncOutcome};

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use super::exit::{Exit, Failure};
 use super::manual::{Chapter, Manual};
-use super::{Exit, Failure};
 use crate::daemon::{self, DaemonError};
 
 pub(super) const MANUAL: Manual = Manual {

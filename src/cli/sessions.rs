@@ -10,10 +10,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::task::JoinSet;
 
+use super::exit::{Exit, Failure, named, print, print_json, prober};
 use super::manual::{Chapter, Manual};
 use super::page::Page;
 use super::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
-use super::{Exit, Failure, named, print, print_json, prober};
 use crate::config::{self, Config, ServerKind};
 use crate::report::view::VERSION;
 use crate::server::postmaster::Absence;

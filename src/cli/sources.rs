@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio::task::JoinSet;
 
-use super::Failure;
+use super::exit::Failure;
 use crate::config::{Config, InstanceConfig};
 use crate::lineage::{Source, Spec, Tracked};
 

@@ -6,9 +6,9 @@ use std::time::Duration;
 use clap::Args;
 use tokio::task::JoinSet;
 
+use super::exit::{Exit, Failure, named, prober};
 use super::manual::{Chapter, Manual};
 use super::outcomes::{Manner, Outcomes};
-use super::{Exit, Failure, named, prober};
 use crate::config::{Config, InstanceConfig};
 use crate::deploy::plan::{Intent, Readiness};
 use crate::deploy::state::State;

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anstyle::Style;
 
+use super::exit::{Exit, Failure, load, print};
 use super::page::Page;
-use super::{Exit, Failure, load, print};
 use crate::config::{self, Config};
 use crate::host::look::is_same_file;
 use crate::server::program::tls_settings;

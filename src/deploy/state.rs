@@ -504,7 +504,8 @@ impl Observation {
         }
     }
 
-    fn not_served(&self, served: &Served, config: &config::InstanceConfig) -> Problem {
+    /// Why clients get another certificate than is installed, and what to do.
+    pub(crate) fn not_served(&self, served: &Served, config: &config::InstanceConfig) -> Problem {
         if let Some(pinned) = &self.pinned {
             return pinned.problem();
         }

@@ -1,6 +1,5 @@
 //! How a deployment is told.
 
-use super::day;
 use super::event::Event;
 use super::field::Field;
 use super::kind::EventKind;
@@ -9,6 +8,7 @@ use crate::config;
 use crate::deploy::state::State;
 use crate::deploy::{Done, SyncOutcome};
 use crate::problem::Problem;
+use crate::text::day;
 
 /// What came of comparing an instance, as one line.
 #[derive(Debug, Clone, Copy)]

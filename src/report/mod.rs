@@ -30,18 +30,11 @@ pub(crate) mod view;
 #[cfg(test)]
 mod tests;
 
-use jiff::Timestamp;
-
 pub(crate) use deployment::DeploymentReport;
 pub use field::Field;
 pub use kind::EventKind;
 pub(crate) use latch::{Latch, News};
 pub(crate) use told::Announcer;
-
-/// A date as a person reads it, UTC.
-pub(crate) fn day(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%d").to_string()
-}
 
 /// The name of this host.
 pub(crate) fn host() -> String {

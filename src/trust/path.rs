@@ -13,7 +13,7 @@ use super::fault::{Fault, FaultKind};
 use super::roots::Roots;
 
 use crate::bundle::{Authority, Certificate, LinkError, MAX_CERTIFICATES};
-use crate::report::day;
+use crate::text::day;
 
 /// Certificates, the leaf first, each but the last issued by the next.
 pub(super) struct Path<'a> {

@@ -109,7 +109,7 @@ fn check_names_root_operation_where_the_units_user_is_not_there() {
     says(
         &said,
         &[
-            "runs as user postgres, whom this host does not have",
+            "runs as user postgres, who doesn't exist on this host",
             "examples/root.conf /etc/systemd/system/pgcertd.service.d/root.conf",
         ],
     );

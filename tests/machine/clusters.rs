@@ -116,7 +116,11 @@ fn a_cluster_is_observed_beside_one_that_is_kept(stand: &mut Stand) {
     assert!(before.contains("server.pem"), "{before}");
     let renewed = stand.renew();
     stand.serves(&renewed);
-    stand.becomes("15-reports", "out_of_date", &["does not write it"]);
+    stand.becomes(
+        "15-reports",
+        "out_of_date",
+        &["something else writes the file"],
+    );
     let forced = stand
         .machine
         .run(["pgcertd", "sync", "--force", "15-reports"]);

@@ -113,7 +113,7 @@ fn a_guides_files_are_kept_by_the_service_wherever_they_lie_until_the_undo() {
     let checked = machine.run(["pgcertd", "check"]).stdout;
     let sandbox = checked
         .lines()
-        .find(|line| line.contains("lets pgcertd at each path"));
+        .find(|line| line.contains("lets pgcertd use every path"));
     assert!(sandbox.is_some(), "{checked}");
 
     let postmaster = machine.number(MAIN, "MainPID");

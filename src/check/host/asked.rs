@@ -1,6 +1,4 @@
-//! What programs of the host are asked: systemd, of its timers, for one.
-//!
-//! Each is asked as the caller, without a right more, and given up after a few seconds.
+//! Asks programs of the host, such as systemd, with the caller's rights, and gives up after a few seconds.
 
 use std::time::Duration;
 
@@ -15,7 +13,7 @@ pub(super) fn contained() -> bool {
     std::env::var_os("container").is_some_and(|name| !name.is_empty())
 }
 
-/// What a program says on its standard output; none where it is not there, fails, or does not answer.
+/// What a program says on its standard output; none if it isn't there, fails, or doesn't answer.
 pub(super) async fn said(program: &str, arguments: &[&str]) -> Option<String> {
     let mut launch = Launch::of_operator(program);
     launch.args(arguments).env("LC_ALL", "C");

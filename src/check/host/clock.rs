@@ -6,34 +6,33 @@ use std::time::SystemTime;
 use jiff::Timestamp;
 
 use super::asked::{property, said};
+use super::look::HostLook;
+use crate::check::finding::Finding;
 use crate::check::unit::systemd_runs;
-use crate::check::{Finding, FindingKind};
-use crate::report::day;
-
-const KIND: FindingKind = FindingKind::Clock;
+use crate::text::day;
 
 /// What systemd says of the clock's synchronisation (timedatectl(1)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sync {
-    /// The kernel says that it is synchronised, by whatever program.
+    /// The kernel says that it is synchronised.
     Done,
-    /// It is not; a program for it can be switched on.
+    /// It isn't; a program for it can be enabled.
     Possible,
-    /// It is not, though that program is switched on.
+    /// It isn't, although that program is enabled.
     Awaited,
-    /// It is not, and there is no such program.
+    /// It isn't, and there is no such program.
     Unavailable,
-    /// The clock is another system's, which hosts this one.
+    /// The clock belongs to the system that hosts this one.
     Hosted,
     Unknown,
 }
 
-/// Looks at the clock; `issued` is when certificates of this host were.
-pub(super) async fn finding(issued: impl Iterator<Item = Timestamp>) -> Finding {
-    judged(Timestamp::now(), earliest(issued), sync().await)
+pub(in crate::check) async fn clock(look: &HostLook) -> Option<Finding> {
+    let issued = look.facts.iter().filter_map(|facts| facts.issued);
+    Some(judged(Timestamp::now(), earliest(issued), sync().await))
 }
 
-/// A moment that is in the past for certain, and what happened then.
+/// A moment that is certainly past, and what happened then.
 fn earliest(issued: impl Iterator<Item = Timestamp>) -> Option<(Timestamp, &'static str)> {
     let built = std::env::current_exe()
         .and_then(|own| own.metadata()?.modified())
@@ -41,7 +40,7 @@ fn earliest(issued: impl Iterator<Item = Timestamp>) -> Option<(Timestamp, &'sta
     let built = built
         .and_then(moment)
         .map(|time| (time, "pgcertd was built"));
-    let issued = issued.map(|time| (time, "the certificate that is installed was issued"));
+    let issued = issued.map(|time| (time, "the installed certificate was issued"));
     issued.chain(built).max_by_key(|(at, _)| *at)
 }
 
@@ -72,35 +71,35 @@ async fn sync() -> Sync {
 fn judged(now: Timestamp, earliest: Option<(Timestamp, &str)>, sync: Sync) -> Finding {
     let absurd = earliest.filter(|(at, _)| now < *at);
     let finding = match (absurd, sync) {
-        (Some((at, what)), _) => {
-            let seen = format!("the clock says {}, and {what} on {}", day(now), day(at));
-            Finding::problem(KIND, seen)
-        }
-        (None, Sync::Done) => return Finding::good(KIND, "the clock is synchronised"),
+        (Some((at, what)), _) => Finding::problem(format!(
+            "the clock says {}, but {what} on {}",
+            day(now),
+            day(at)
+        )),
+        (None, Sync::Done) => return Finding::good("the clock is synchronised"),
         (None, Sync::Unknown) => {
-            let seen = "the clock is not absurd; whether it is synchronised only systemd would say";
-            return Finding::good(KIND, seen);
+            let seen = "the clock is plausible; only systemd knows whether it is synchronised";
+            return Finding::good(seen);
         }
         (None, Sync::Hosted) => {
-            let seen = "the clock is not absurd; the system that hosts this container sets it";
-            return Finding::good(KIND, seen);
+            let seen = "the clock is plausible; the system that hosts this container sets it";
+            return Finding::good(seen);
         }
-        (None, _) => Finding::notice(KIND, "the clock is not synchronised"),
+        (None, _) => Finding::notice("the clock is not synchronised"),
     };
     match sync {
         Sync::Possible => finding.command("timedatectl set-ntp true"),
-        Sync::Awaited => finding.sentence("see why not: `timedatectl timesync-status`"),
-        Sync::Hosted => finding.sentence("set the clock of the system that hosts this container"),
-        Sync::Unavailable => finding.sentence("install chrony or systemd-timesyncd"),
-        Sync::Done | Sync::Unknown => finding.sentence("set the clock: `date --set`"),
+        Sync::Awaited => finding.fix("find out why: `timedatectl timesync-status`"),
+        Sync::Hosted => finding.fix("set the clock of the system that hosts this container"),
+        Sync::Unavailable => finding.fix("install chrony or systemd-timesyncd"),
+        Sync::Done | Sync::Unknown => finding.fix("set the clock: `date --set`"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Mend, Weight};
-    use crate::text::CommandLine;
+    use crate::check::finding::Weight;
 
     fn at(day: i64) -> Timestamp {
         Timestamp::constant(day * 86_400, 0)
@@ -112,7 +111,7 @@ mod tests {
         for sync in [Sync::Done, Sync::Possible, Sync::Hosted, Sync::Unknown] {
             let found = judged(at(19_999), earliest, sync);
             assert_eq!(found.weight, Weight::Problem, "{sync:?}");
-            assert!(found.mend.is_some(), "{sync:?}");
+            assert!(found.has_fix(), "{sync:?}");
         }
         for sync in [Sync::Done, Sync::Hosted, Sync::Unknown] {
             assert_eq!(judged(at(20_001), earliest, sync).weight, Weight::Good);
@@ -123,12 +122,11 @@ mod tests {
     fn one_that_is_not_synchronised_is_worth_knowing() {
         let found = judged(at(20_000), None, Sync::Possible);
         assert_eq!(found.weight, Weight::Notice);
-        let command = CommandLine::checked("timedatectl set-ntp true").map(Mend::Command);
-        assert_eq!(found.mend, command);
+        assert_eq!(found.problem.remedy(), "run `timedatectl set-ntp true`");
         for sync in [Sync::Awaited, Sync::Unavailable] {
             let found = judged(at(20_000), None, sync);
             assert_eq!(found.weight, Weight::Notice);
-            assert!(matches!(found.mend, Some(Mend::Sentence(_))));
+            assert!(found.has_fix() && found.problem.command.is_none());
         }
     }
 
@@ -136,10 +134,7 @@ mod tests {
     fn the_last_thing_that_has_happened_counts() {
         let later = Timestamp::now() + jiff::Span::new().hours(24);
         let found = earliest([at(10), later].into_iter());
-        assert_eq!(
-            found,
-            Some((later, "the certificate that is installed was issued"))
-        );
+        assert_eq!(found, Some((later, "the installed certificate was issued")));
         assert_eq!(
             earliest([at(10)].into_iter()).map(|pair| pair.1),
             Some("pgcertd was built")

@@ -1,10 +1,9 @@
 //! Whether cron runs.
 
 use super::asked::said;
-use super::renewal::Cron;
 use crate::check::unit::systemd_runs;
 
-/// The names that cron's process bears: Debian's, that of cronie, busybox and dcron, and others.
+/// The names of cron's process: Debian's, that of cronie, busybox and dcron, and others.
 const PROCESSES: [&str; 4] = ["cron", "crond", "fcron", "supercronic"];
 
 /// The units that start it.
@@ -15,7 +14,15 @@ const UNITS: [&str; 4] = [
     "fcron.service",
 ];
 
-/// Looks for its process, and where there is none for a unit that would start it.
+/// Whether cron runs, and what starts it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cron {
+    Running,
+    /// It doesn't; the unit that would start it, if there is one.
+    Stopped(Option<String>),
+}
+
+/// Looks for its process, and failing that for a unit that would start it.
 pub(super) async fn cron() -> Cron {
     let processes = procfs::process::all_processes()
         .into_iter()

@@ -1,4 +1,4 @@
-//! What the findings of the host need to know of the instances.
+//! What the checks of the host need to know about the instances.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -12,18 +12,18 @@ use crate::server::files::Installed;
 use crate::server::probe::Prober;
 use crate::server::{Instance, InstanceSnapshot, Server};
 
-/// How long one instance may take; what does not come in time is left out.
+/// How long one instance may take; what isn't known in time is left out.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct HostFacts {
     /// The lineage, as the config names it.
     pub(super) lineage: String,
-    /// What kind of server it is, and its data directory or configuration; nothing where others are to reload it.
+    /// What kind of server it is, and its data directory or configuration; none if others reload it.
     pub(super) server: Option<(ServerKind, PathBuf)>,
     /// What nobody but pgcertd should write: the targets, and the files that the server uses.
     pub(super) files: BTreeSet<PathBuf>,
-    /// The data directory, or the server's own configuration, and the state directory, likewise.
+    /// The data directory, or the server's configuration, and the state directory, likewise.
     pub(super) directories: BTreeSet<PathBuf>,
     /// When the installed certificate was issued.
     pub(super) issued: Option<Timestamp>,
@@ -74,7 +74,7 @@ async fn seen(mut instance: Instance, mut facts: HostFacts) -> HostFacts {
     facts
 }
 
-/// The files that the server's configuration names, but those that a distribution shares out.
+/// The files in the server's configuration, except those that a distribution shares.
 async fn used(instance: &mut Instance, sight: &InstanceSnapshot) -> Vec<PathBuf> {
     let Server::Up(process) = &sight.server else {
         return Vec::new();

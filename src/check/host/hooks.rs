@@ -1,16 +1,16 @@
 //! Hooks of ACME clients that still do what pgcertd does now.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::facts::HostFacts;
-use super::survey::{AcmeSurvey, SurveyedLineage};
+use super::look::HostLook;
+use super::survey::SurveyedLineage;
 use crate::acme::{
     AreaContents, Deed, Hook, HookJudgement, HookPlace, Judge, Removal, Scope, Tree,
 };
-use crate::check::{Finding, FindingKind};
-use crate::config::{Config, Mode};
-
-const KIND: FindingKind = FindingKind::OldHook;
+use crate::check::finding::Finding;
+use crate::config::Mode;
 
 /// A hook and what was found in it.
 struct Old<'f> {
@@ -18,37 +18,47 @@ struct Old<'f> {
     judgement: HookJudgement,
 }
 
-/// A finding for each old hook; one that there is none.
-///
-/// Scripts that hooks run are read here: call it where the host's files may be read.
-pub(super) fn findings(config: &Config, survey: &AcmeSurvey, facts: &[HostFacts]) -> Vec<Finding> {
-    // Where pgcertd only looks, others reload.
-    if config
-        .instances
-        .iter()
-        .all(|instance| instance.mode == Mode::Observe)
-    {
-        return Vec::new();
+/// A finding for each old hook, or one that there is none.
+pub(in crate::check) async fn old_hooks(look: &HostLook) -> Vec<Finding> {
+    match looked(look).await {
+        Ok(findings) => findings,
+        Err(error) => {
+            let seen = format!("the host's files cannot be read: {error}");
+            vec![Finding::notice(seen).fix("look at what it names")]
+        }
     }
-    let scopes = facts
-        .iter()
-        .filter_map(|host_facts| scope(host_facts, &survey.lineages));
-    let scopes = scopes.collect();
-    let judge = Judge::new(Tree::of_this_host(), scopes);
-    let mut findings = of_hooks(&judge, &survey.found);
-    findings.extend(unread(&survey.found));
-    if findings.is_empty() {
-        findings.push(Finding::good(KIND, FindingKind::OldHook.good()));
-    }
-    findings
 }
 
-/// What is an instance's; nothing where pgcertd only looks.
+async fn looked(look: &HostLook) -> Result<Vec<Finding>, String> {
+    let files = look.files.as_ref().map_err(ToString::to_string)?;
+    // If pgcertd only observes, others reload.
+    let mut instances = look.context.config.instances.iter();
+    if instances.all(|instance| instance.mode == Mode::Observe) {
+        return Ok(Vec::new());
+    }
+    let lineages = &files.survey.lineages;
+    let scopes = look.facts.iter().filter_map(|facts| scope(facts, lineages));
+    let (scopes, survey) = (scopes.collect(), Arc::clone(&files.survey));
+    // Scripts that hooks run are read.
+    let of_files = move || {
+        let judge = Judge::new(Tree::of_this_host(), scopes);
+        let mut findings = of_hooks(&judge, &survey.found);
+        findings.extend(unread(&survey.found));
+        findings
+    };
+    let looked = files.reader.call(of_files).await;
+    let mut findings = looked.map_err(|error| error.to_string())?;
+    if findings.is_empty() {
+        let seen = "no hook of an ACME client does what pgcertd does";
+        findings.push(Finding::good(seen));
+    }
+    Ok(findings)
+}
+
+/// What belongs to an instance; none if pgcertd only observes it.
 fn scope(facts: &HostFacts, lineages: &[SurveyedLineage]) -> Option<Scope> {
     let (kind, home) = facts.server.clone()?;
-    let own = lineages
-        .iter()
-        .filter(|surveyed_lineage| surveyed_lineage.name == facts.lineage);
+    let own = lineages.iter().filter(|own| own.name == facts.lineage);
     let directories = own.flat_map(|lineage| {
         let name = |path: &&std::path::PathBuf| {
             let mut candidates = lineage.candidates.iter();
@@ -92,7 +102,7 @@ fn is_copy(one: &Old, all: &[Old]) -> bool {
     all.iter().any(|other| is_saved_from(one.hook, other.hook))
 }
 
-/// Whether a setting is what the client saved of that crontab's command line.
+/// Whether a setting is what the client saved from that crontab's command line.
 fn is_saved_from(saved: &Hook, told: &Hook) -> bool {
     matches!(saved.place, HookPlace::Setting { .. })
         && matches!(told.place, HookPlace::Crontab { .. })
@@ -107,16 +117,14 @@ fn finding(judge: &Judge, old: &Old, copies: &[Old]) -> Finding {
     }
     let heavy = |deed: &Deed| matches!(deed, Deed::Restarts(_) | Deed::Copies(_));
     let finding = if old.judgement.deeds.iter().any(heavy) {
-        Finding::problem(KIND, seen)
+        Finding::problem(seen)
     } else {
-        Finding::notice(KIND, seen)
+        Finding::notice(seen)
     };
-    let removals = [old].into_iter().chain(copies);
-    let removals = removals.map(|old| old.hook.removal(judge, &old.judgement));
     let mut commands = Vec::new();
     let mut sentences = Vec::new();
-    for removal in removals {
-        match removal {
+    for old in [old].into_iter().chain(copies) {
+        match old.hook.removal(judge, &old.judgement) {
             Removal::Command(line) => commands.push(line),
             Removal::Sentence(text) => sentences.push(text),
         }
@@ -124,14 +132,8 @@ fn finding(judge: &Judge, old: &Old, copies: &[Old]) -> Finding {
     if sentences.is_empty() {
         return finding.command(commands.join(" && "));
     }
-    let run = commands.iter().map(|line| format!("run `{line}`"));
-    finding.sentence(
-        sentences
-            .into_iter()
-            .chain(run)
-            .collect::<Vec<_>>()
-            .join("; "),
-    )
+    sentences.extend(commands.iter().map(|line| format!("run `{line}`")));
+    finding.fix(sentences.join("; "))
 }
 
 /// Where a hook is, with the key that holds it.
@@ -159,9 +161,9 @@ fn unread(found: &AreaContents) -> Option<Finding> {
     };
     if !denied.is_empty() {
         let seen = format!("hooks may be in {}, which cannot be read", list(&denied));
-        return Some(Finding::unseen(KIND, seen, "root"));
+        return Some(Finding::unseen(seen, "root"));
     }
     let first = other.first()?;
     let seen = format!("hooks may be in {}: {}", list(&other), first.why);
-    Some(Finding::notice(KIND, seen).sentence("look at them yourself"))
+    Some(Finding::notice(seen).fix("look at them yourself"))
 }

@@ -2,13 +2,16 @@
 //!
 //! The kernel counts them for each user, in each user namespace: of two limits the smaller one counts.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use nix::unistd::Uid;
 
-use crate::check::{Finding, FindingKind, user_name};
-
-const KIND: FindingKind = FindingKind::Inotify;
+use super::look::HostLook;
+use crate::check::finding::Finding;
+use crate::check::names::user_name;
+use crate::check::unit::Unit;
+use crate::host::privilege::Ids;
 
 /// A limit, by its names: the kernel's own, and that of this user namespace.
 struct Limit {
@@ -46,8 +49,18 @@ struct Used {
     partly: bool,
 }
 
-/// Looks whether user `uid` could watch this many directories.
-pub(super) fn findings(uid: u32, wanted: usize) -> Vec<Finding> {
+/// Whether the service's user, or else the caller, may watch everything that has to be watched. Other processes'
+/// descriptors are read with the caller's own rights.
+pub(in crate::check) fn inotify(look: &HostLook) -> Vec<Finding> {
+    // `old_hook` says why they cannot be read.
+    let Ok(files) = &look.files else {
+        return Vec::new();
+    };
+    let uid = look.context.unit.as_ref().as_ref().and_then(Unit::uid);
+    let uid = uid.unwrap_or_else(|| Ids::own().uid);
+    let lineages = files.survey.lineages.iter();
+    let directories: BTreeSet<_> = lineages.flat_map(|lineage| &lineage.directories).collect();
+    let wanted = directories.len();
     let used = used(uid);
     let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
     let wanted = wanted.saturating_sub(used.own);
@@ -65,16 +78,15 @@ pub(super) fn findings(uid: u32, wanted: usize) -> Vec<Finding> {
     }
     if used.partly {
         let seen = format!("how many inotify watches user {user} has cannot be seen");
-        return vec![Finding::unseen(KIND, seen, "root")];
+        return vec![Finding::unseen(seen, "root")];
     }
-    let seen = format!(
+    vec![Finding::good(format!(
         "user {user} has {} inotify watches and {} instances, and may have more",
         used.watches, used.instances
-    );
-    vec![Finding::good(KIND, seen)]
+    ))]
 }
 
-/// What is wrong where a limit leaves less than is wanted.
+/// What is wrong if a limit leaves less than is wanted.
 fn short(limit: &Limit, user: &str, used: u64, wanted: u64) -> Option<Finding> {
     let (name, value) = limit
         .names
@@ -90,9 +102,7 @@ fn short(limit: &Limit, user: &str, used: u64, wanted: u64) -> Option<Finding> {
     );
     let setting = format!("{name}={}", limit.generous.max(value.saturating_mul(2)));
     let file = limit.file;
-    Some(
-        Finding::problem(KIND, seen).command(format!("echo {setting} >{file} && sysctl -p {file}")),
-    )
+    Some(Finding::problem(seen).command(format!("echo {setting} >{file} && sysctl -p {file}")))
 }
 
 fn value(name: &str) -> Option<u64> {
@@ -174,6 +184,6 @@ mod tests {
         let value = value(WATCHES.names[0]).unwrap();
         assert_eq!(short(&WATCHES, "db", 0, 1), None);
         let found = short(&WATCHES, "db", value, 1).unwrap();
-        assert!(found.seen.contains("needs 1 more"), "{found:?}");
+        assert!(found.problem.what.contains("needs 1 more"), "{found:?}");
     }
 }

@@ -1,24 +1,22 @@
 //! Whether something will renew each lineage.
 
-use super::survey::{AcmeSurvey, SurveyedLineage};
+use super::cron::Cron;
+use super::look::HostLook;
+use super::survey::SurveyedLineage;
 use super::timers::{Timer, Timers};
 use crate::acme::{Client, ClientHome, Schedule, deletion};
-use crate::check::{Finding, FindingKind, quoted};
-
-const KIND: FindingKind = FindingKind::Renewal;
-
-/// Whether cron runs, and what starts it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Cron {
-    Running,
-    /// It does not; the unit that would start it, where there is one.
-    Stopped(Option<String>),
-}
+use crate::check::finding::Finding;
+use crate::check::names::quoted;
 
 /// A finding for each lineage that an instance names.
-pub(super) fn findings(survey: &AcmeSurvey, timers: &Timers, cron: &Cron) -> Vec<Finding> {
-    let of = |lineage| finding(lineage, &survey.found.schedules, timers, cron);
-    survey.lineages.iter().map(of).collect()
+pub(in crate::check) fn renewal(look: &HostLook) -> Vec<Finding> {
+    // `old_hook` says why they cannot be read.
+    let Ok(files) = &look.files else {
+        return Vec::new();
+    };
+    let (schedules, lineages) = (&files.survey.found.schedules, &files.survey.lineages);
+    let finding = |lineage| finding(lineage, schedules, &files.timers, &files.cron);
+    lineages.iter().map(finding).collect()
 }
 
 fn finding(
@@ -32,26 +30,25 @@ fn finding(
         Err(unread) => {
             let seen = format!("what renews {name} is not known: {unread}");
             return if unread.denied {
-                Finding::unseen(KIND, seen, "root")
+                Finding::unseen(seen, "root")
             } else {
-                Finding::notice(KIND, seen).sentence("see that its file system answers")
+                Finding::notice(seen).fix("find out why its file system doesn't answer")
             };
         }
         // Copied from another host, or issued by hand: what is served and until when is watched all the same.
         Ok(None) => {
-            let seen =
-                format!("{name} is of no ACME client that is known here; its expiry is watched");
-            return Finding::good(KIND, seen);
+            return Finding::good(format!(
+                "{name} belongs to no ACME client known here; its expiry is watched"
+            ));
         }
         Ok(Some(origin)) => origin,
     };
     if let Some((file, line)) = &lineage.left_alone {
-        let seen = format!(
-            "certbot does not renew {name}: {} says {line}",
-            file.display()
-        );
-        let command = format!("sed -i {} {}", deletion(line), quoted(file));
-        return Finding::problem(KIND, seen).command(command);
+        let shown = file.display();
+        return Finding::problem(format!(
+            "certbot does not renew {name}: {shown} says {line}"
+        ))
+        .command(format!("sed -i {} {}", deletion(line), quoted(file)));
     }
     let known = match timers {
         Timers::Known(timers) => timers.as_slice(),
@@ -71,17 +68,15 @@ fn finding(
         .map(|found| &found.schedule);
     let by_cron = lines.first().copied().filter(|_| *cron == Cron::Running);
     match at_work.or(by_cron) {
-        Some(schedule) => Finding::good(KIND, format!("{} renews {name}", schedule.by)),
-        None if *timers == Timers::Silent => Finding::notice(
-            KIND,
-            format!("what renews {name} is not known: systemctl does not answer"),
-        )
-        .sentence("look at `systemctl list-timers`"),
-        None if *timers == Timers::Outside => Finding::notice(
-            KIND,
-            format!("what renews {name} is not known: this is a container, and it runs elsewhere"),
-        )
-        .sentence("look there whether it runs; the expiry is watched here all the same"),
+        Some(schedule) => Finding::good(format!("{} renews {name}", schedule.by)),
+        None if *timers == Timers::Silent => Finding::notice(format!(
+            "what renews {name} is not known: systemctl does not answer"
+        ))
+        .fix("look at `systemctl list-timers`"),
+        None if *timers == Timers::Outside => Finding::notice(format!(
+            "what renews {name} is not known: this is a container, and it runs elsewhere"
+        ))
+        .fix("check there that it runs; the expiry is watched here all the same"),
         None => unrenewed(origin, name, &own, &lines, timers, cron),
     }
 }
@@ -94,17 +89,17 @@ fn unrenewed(
     systemd: &Timers,
     cron: &Cron,
 ) -> Finding {
-    let problem = |why: String| Finding::problem(KIND, format!("nothing renews {name}: {why}"));
+    let problem = |why: String| Finding::problem(format!("nothing renews {name}: {why}"));
     if let Some(timer) = timers.first() {
         let timer = &timer.schedule.by;
         let command = format!("systemctl enable --now {}", quoted(timer));
         return problem(format!("{timer} is not active")).command(command);
     }
     if let (Some(line), Cron::Stopped(unit)) = (lines.first(), cron) {
-        let stopped = problem(format!("{} would, and cron does not run", line.by));
+        let stopped = problem(format!("{} would, but cron does not run", line.by));
         return match unit {
             Some(unit) => stopped.command(format!("systemctl enable --now {}", quoted(unit))),
-            None => stopped.sentence("install cron, and start it"),
+            None => stopped.fix("install cron, and start it"),
         };
     }
     let client = origin.client.program();
@@ -112,15 +107,15 @@ fn unrenewed(
         Timers::NoSystemd => "systemd does not run here",
         Timers::Known(_) | Timers::Outside | Timers::Silent => "no timer",
     };
-    problem(format!("{timers}, and no crontab runs {client}")).sentence(match origin.client {
+    problem(format!("{timers}, and no crontab runs {client}")).fix(match origin.client {
         Client::Certbot => {
-            "add to root's crontab (`crontab -e`), or run the same by a timer: 17 3,15 * * * certbot -q renew"
+            "add to root's crontab (`crontab -e`), or run from a timer: 17 3,15 * * * certbot -q renew"
         }
         Client::AcmeSh => "run `acme.sh --install-cronjob` as the user who has it",
         Client::Dehydrated => {
-            "add to root's crontab (`crontab -e`), or run the same by a timer: 17 3 * * * dehydrated -c"
+            "add to root's crontab (`crontab -e`), or run from a timer: 17 3 * * * dehydrated -c"
         }
-        Client::Lego => "have a crontab or a timer run `lego renew` once a day, with the options that it was run with",
+        Client::Lego => "run `lego renew` once a day from a crontab or a timer, with the options of the first run",
     })
 }
 
@@ -128,7 +123,7 @@ fn unrenewed(
 mod tests {
     use super::*;
     use crate::acme::Unread;
-    use crate::check::{Mend, Weight};
+    use crate::check::finding::Weight;
 
     fn lineage(origin: Result<Option<Client>, Unread>) -> SurveyedLineage {
         let directory = "/etc/letsencrypt/live/a.b";
@@ -164,14 +159,6 @@ mod tests {
         }
     }
 
-    fn mended(finding: &Finding) -> &str {
-        match &finding.mend {
-            Some(Mend::Command(line)) => line,
-            Some(Mend::Sentence(text)) => text,
-            None => "",
-        }
-    }
-
     #[test]
     fn an_active_timer_or_a_crontab_that_cron_reads_renews() {
         let certbots = lineage(Ok(Some(Client::Certbot)));
@@ -191,20 +178,29 @@ mod tests {
     }
 
     #[test]
-    fn the_mend_starts_what_is_there() {
+    fn the_fix_starts_what_is_there() {
         let certbots = lineage(Ok(Some(Client::Certbot)));
         let cron = Cron::Stopped(Some("cron.service".into()));
         let found = finding(&certbots, &[cron_line(Some("idle"))], &timer(false), &cron);
         assert_eq!(found.weight, Weight::Problem);
-        assert_eq!(mended(&found), "systemctl enable --now certbot.timer");
+        assert_eq!(
+            found.problem.remedy(),
+            "run `systemctl enable --now certbot.timer`"
+        );
         let found = finding(&certbots, &[cron_line(None)], &Timers::Known(vec![]), &cron);
-        assert_eq!(mended(&found), "systemctl enable --now cron.service");
+        assert_eq!(
+            found.problem.remedy(),
+            "run `systemctl enable --now cron.service`"
+        );
         let found = finding(&certbots, &[], &Timers::NoSystemd, &cron);
         assert!(
-            found.seen.contains("systemd does not run here"),
+            found.problem.what.contains("systemd does not run here"),
             "{found:?}"
         );
-        assert!(mended(&found).contains("certbot -q renew"), "{found:?}");
+        assert!(
+            found.problem.remedy().contains("certbot -q renew"),
+            "{found:?}"
+        );
     }
 
     #[test]
@@ -223,11 +219,14 @@ mod tests {
     }
 
     #[test]
-    fn another_clients_timer_renews_it_not() {
+    fn another_clients_timer_does_not_renew_it() {
         let acme_shs = lineage(Ok(Some(Client::AcmeSh)));
         let found = finding(&acme_shs, &[cron_line(None)], &timer(true), &Cron::Running);
         assert_eq!(found.weight, Weight::Problem);
-        assert!(mended(&found).contains("--install-cronjob"), "{found:?}");
+        assert!(
+            found.problem.remedy().contains("--install-cronjob"),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the host's files say of ACME clients and lineages, read in one go by a thread that can write nothing.
+//! What the host's files say about ACME clients and lineages, read by a thread that can write nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -26,23 +26,12 @@ pub(super) struct SurveyedLineage {
     /// As the config names it.
     pub(super) name: String,
     pub(super) candidates: Vec<PathBuf>,
-    /// What keeps it; none where nothing tells.
+    /// What renews it, as far as files tell.
     pub(super) origin: Result<Option<ClientHome>, Unread>,
-    /// The file and the line by which its client is told not to renew it by itself.
+    /// The file and the line that keep its client from renewing it.
     pub(super) left_alone: Option<(PathBuf, String)>,
     /// The directories that its links lead through, all of which are watched.
     pub(super) directories: BTreeSet<PathBuf>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum SurveyQuestion {
-    Area(Area),
-    Lineage(usize),
-}
-
-enum SurveyAnswer {
-    Area(AreaContents),
-    Lineage(SurveyedLineage),
 }
 
 /// A thread that reads any file and writes none: crontabs, hooks and what they run may lie anywhere.
@@ -70,34 +59,27 @@ pub(super) async fn survey(reader: &Worker, config: &Config) -> Result<AcmeSurve
 
 fn seen(specs: Vec<Spec>, systemd: bool) -> AcmeSurvey {
     let tree = Tree::of_this_host();
-    let candidates: Vec<PathBuf> = specs
-        .iter()
-        .flat_map(|spec| spec.candidates.clone())
-        .collect();
+    let candidates = specs.iter().flat_map(|spec| spec.candidates.clone());
+    let candidates: Vec<PathBuf> = candidates.collect();
     let areas = areas(&homes(&tree), &candidates);
-    let questions: Vec<SurveyQuestion> = areas
-        .into_iter()
-        .map(SurveyQuestion::Area)
-        .chain((0..specs.len()).map(SurveyQuestion::Lineage))
-        .collect();
-    let asked = {
-        let (tree, specs) = (tree, specs.clone());
-        move |question: &SurveyQuestion| match question {
-            SurveyQuestion::Area(area) => SurveyAnswer::Area(area.look(&tree, systemd)),
-            SurveyQuestion::Lineage(at) => SurveyAnswer::Lineage(followed(&tree, &specs[*at])),
-        }
-    };
-    let mut answers = Questions::default().ask(questions.iter().cloned(), asked);
     let mut survey = AcmeSurvey::default();
-    for question in questions {
-        match (answers.remove(&question), question) {
-            (Some(SurveyAnswer::Area(found)), _) => survey.found.merge(found),
-            (Some(SurveyAnswer::Lineage(lineage)), _) => survey.lineages.push(lineage),
-            (None, SurveyQuestion::Area(area)) => {
-                survey.found.unread.push(silent(area.name().into()))
-            }
-            (None, SurveyQuestion::Lineage(at)) => survey.lineages.push(unanswered(&specs[at])),
+    let of_tree = tree.clone();
+    let look = move |area: &Area| area.look(&of_tree, systemd);
+    let mut looked = Questions::default().ask(areas.iter().cloned(), look);
+    for area in areas {
+        match looked.remove(&area) {
+            Some(found) => survey.found.merge(found),
+            None => survey.found.unread.push(silent(area.name().into())),
         }
+    }
+    let of_all = specs.clone();
+    let follow = move |at: &usize| followed(&tree, &of_all[*at]);
+    let mut lineages = Questions::default().ask(0..specs.len(), follow);
+    for (at, spec) in specs.iter().enumerate() {
+        let lineage = lineages.remove(&at);
+        survey
+            .lineages
+            .push(lineage.unwrap_or_else(|| unanswered(spec)));
     }
     survey
 }

@@ -18,7 +18,7 @@ pub(super) enum Timers {
     Known(Vec<Timer>),
     /// systemd is not process 1 here.
     NoSystemd,
-    /// This is a container without one: what runs beside it does not show in here.
+    /// This is a container without systemd: what runs beside it isn't visible.
     Outside,
     /// `systemctl` does not answer.
     Silent,

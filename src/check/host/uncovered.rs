@@ -1,20 +1,19 @@
-//! PostgreSQL servers of this host that no instance covers; a major upgrade leaves one.
+//! PostgreSQL servers of this host that no instance covers, such as the new one after a major upgrade.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::look::HostLook;
+use crate::check::finding::Finding;
+use crate::check::instance::version::TESTED;
+use crate::check::names::user_name;
 use crate::check::served_users::{ServedUsers, user_of_process};
-use crate::check::{Finding, FindingKind, user_name};
 use crate::config::Config;
 use crate::host::file;
 use crate::host::privilege::is_root;
 use crate::host::process::{Search, others_hidden};
-use crate::server::running::{running, uncovered, unnamed};
-
-/// The oldest major version that pgcertd was tried with, and the newest whose settings it knows.
-const OLDEST: u32 = 13;
-const NEWEST: u32 = 19;
+use crate::server::running;
 
 /// The most bytes that `PG_VERSION` may have.
 const LARGEST_VERSION: u64 = 64;
@@ -23,39 +22,34 @@ const LARGEST_VERSION: u64 = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A finding for each of them.
-pub(super) async fn findings(config: &Config) -> Vec<Finding> {
+pub(in crate::check) async fn uncovered(look: &HostLook) -> Vec<Finding> {
+    let config = &look.context.config;
     let covered = config.data_directories();
     let looked = tokio::task::spawn_blocking(move || {
-        let Search { found, missed } = uncovered(&covered);
+        let Search { found, missed } = running::uncovered(&covered);
         let found: Vec<_> = found
             .into_iter()
             .map(|path| (version(&path), path))
             .collect();
-        let unnamed = unnamed();
+        let unnamed = running::unnamed();
         let missed = missed.or(unnamed.missed);
         let hidden = others_hidden().unwrap_or_else(Some);
-        let servers = running().found.into_iter();
+        let servers = running::running().found.into_iter();
         let users: BTreeMap<PathBuf, Option<u32>> = servers
             .map(|server| (server.data_directory, user_of_process(server.pid)))
             .collect();
         (found, unnamed.found.len(), missed.or(hidden), users)
     });
-    let kind = FindingKind::Uncovered;
     let Ok(looked) = tokio::time::timeout(PATIENCE, looked).await else {
-        let seen = format!(
-            "they could not be looked at within {} s",
-            PATIENCE.as_secs()
-        );
+        let seen = format!("no answer within {} s", PATIENCE.as_secs());
         return vec![
-            Finding::problem(kind, seen)
-                .sentence("see which data directory lies on a file system that does not answer"),
+            Finding::problem(seen)
+                .fix("find out which data directory is on a file system that hangs"),
         ];
     };
     let Ok((found, hidden, missed, users)) = looked else {
-        return vec![
-            Finding::problem(kind, "the look at the processes of this host failed")
-                .sentence("this is a fault in pgcertd"),
-        ];
+        let seen = "the look at the processes of this host failed";
+        return vec![Finding::problem(seen).fix("this is a bug in pgcertd")];
     };
     let served = ServedUsers::by(config);
     let mut findings: Vec<Finding> = found
@@ -69,35 +63,32 @@ pub(super) async fn findings(config: &Config) -> Vec<Finding> {
     match hidden {
         0 => {}
         count if !is_root() => findings.push(Finding::unseen(
-            kind,
             format!("servers of other users that cannot be looked at: {count}"),
             "root",
         )),
         count => findings.push(
-            Finding::notice(kind, format!("servers that cannot be looked at: {count}"))
-                .sentence("run check where their executables can be looked at (CAP_SYS_PTRACE)"),
+            Finding::notice(format!("servers that cannot be looked at: {count}"))
+                .fix("run check where it can see their executables (CAP_SYS_PTRACE)"),
         ),
     }
     findings.extend(missed.map(|cannot| {
         let seen = "whether other PostgreSQL servers run on this host is not known";
-        Finding::not_known(kind, seen, &cannot)
+        Finding::not_known(seen, &cannot)
     }));
     if findings.is_empty() {
-        findings.push(Finding::good(
-            kind,
-            "each PostgreSQL server of this host is covered",
-        ));
+        let seen = "every PostgreSQL server of this host is covered";
+        findings.push(Finding::good(seen));
     }
     findings
 }
 
-/// `PG_VERSION` of a data directory as this host shows it; none where it is not at its path here.
+/// `PG_VERSION` of a data directory; none if it isn't at its path here.
 fn version(directory: &Path) -> Option<String> {
     let text = file::read(&directory.join("PG_VERSION"), LARGEST_VERSION).ok()?;
     Some(String::from_utf8_lossy(&text).trim().to_owned())
 }
 
-/// `user` is whose it is, and whether pgcertd works for him here.
+/// `user` is its owner, and whether pgcertd is for that user's servers.
 fn of_server(
     config: &Config,
     directory: &Path,
@@ -112,17 +103,17 @@ fn of_server(
     let finding = |what: &str| {
         let seen = format!("{what}{whose} runs on {shown}, and no instance covers it");
         // As `status` has it: it may be nobody's to keep.
-        Finding::notice(FindingKind::Uncovered, seen)
+        Finding::notice(seen)
     };
     let Some(version) = version else {
-        return finding("a PostgreSQL server").sentence(
-            "its data directory is not at that path here, as that of a container is not: mount it \
-             here and name it in an [[instance]], or run pgcertd in the container",
+        return finding("a PostgreSQL server").fix(
+            "its data directory isn't at that path here; if it is a container's, mount it here and \
+             name it in an [[instance]], or run pgcertd in the container",
         );
     };
     let what = format!("PostgreSQL {version}");
     match version.parse::<u32>() {
-        Ok(major) if (OLDEST..=NEWEST).contains(&major) => {
+        Ok(major) if TESTED.contains(&major) => {
             let directory = directory.to_string_lossy();
             let wanted = ["setup", "--data-directory", &directory, "--yes"];
             if is_served {
@@ -130,12 +121,14 @@ fn of_server(
             }
             let asks = config.command(&wanted[..3]);
             let (name, _) = user.unwrap_or(("(unknown)".into(), false));
-            finding(&what).sentence(format!(
-                "if user {name} is to have a lineage's private key, set it up: {asks}"
+            finding(&what).fix(format!(
+                "if user {name} should get a lineage's private key, set it up: {asks}"
             ))
         }
-        _ => finding(&what).sentence(format!(
-            "pgcertd supports PostgreSQL {OLDEST} to {NEWEST}: upgrade the server, or renew its certificate by hand"
+        _ => finding(&what).fix(format!(
+            "pgcertd supports PostgreSQL {} to {}: upgrade the server, or renew its certificate by hand",
+            TESTED.start(),
+            TESTED.end()
         )),
     }
 }
@@ -144,7 +137,7 @@ fn of_server(
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
-    use crate::check::Mend;
+    use crate::problem::Problem;
 
     #[test]
     fn a_version_that_is_not_supported_is_named_with_those_that_are() {
@@ -159,14 +152,14 @@ mod tests {
                 "PostgreSQL {version} of user postgres runs on {}",
                 data.display()
             );
-            assert!(found.seen.starts_with(&shown), "{}", found.seen);
-            let Some(Mend::Sentence(text)) = found.mend else {
-                panic!("{found:?}")
-            };
+            let Problem {
+                what, fix: text, ..
+            } = found.problem;
+            assert!(what.starts_with(&shown), "{what}");
             assert!(text.contains("13 to 19"), "{text}");
         }
         let found = of_server(&config, data, Some("18"), postgres());
-        assert!(matches!(found.mend, Some(Mend::Command(_))), "{found:?}");
+        assert!(found.problem.command.is_some(), "{found:?}");
     }
 
     fn postgres() -> Option<(String, bool)> {
@@ -185,16 +178,11 @@ mod tests {
             (None, "user (unknown)"),
         ] {
             let found = of_server(&config, data, Some("16"), user);
-            let Some(Mend::Sentence(text)) = &found.mend else {
-                panic!("{found:?}")
-            };
+            let text = found.problem.fix;
             assert!(text.contains(named) && !text.contains("--yes"), "{text}");
         }
         let found = of_server(&config, data, Some("16"), postgres());
-        assert!(
-            found.seen.contains("16 of user postgres runs on"),
-            "{}",
-            found.seen
-        );
+        let seen = found.problem.what;
+        assert!(seen.contains("16 of user postgres runs on"), "{seen}");
     }
 }

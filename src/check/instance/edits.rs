@@ -1,41 +1,40 @@
-//! Edits of a server's configuration that do not count yet, and that the next deployment's reload
+//! Edits of a server's configuration that are not in force yet, and that the next deployment's reload
 //! would apply.
 
 use std::time::SystemTime;
 
-use super::{ServerAnswers, ServerReader};
-use crate::check::{Finding, FindingKind, quoted, user_name};
+use super::words::unknowable;
+use crate::check::finding::Finding;
+use crate::check::names::{quoted, user_name};
+use crate::host::privilege::Worker;
+use crate::server::InstanceSnapshot;
 use crate::server::included::changed_after;
 use crate::server::postmaster::Postmaster;
+use crate::server::program::Surroundings;
+use crate::server::settings::SettingsError;
 use crate::server::sql::{PendingEdits, Role, Sql, SqlError};
-use crate::server::{InstanceSnapshot, Server};
 
 #[derive(Default)]
-pub(super) struct Edits {
-    /// What is to be said of it; nothing of a server that is down.
-    pub(crate) finding: Option<Finding>,
-    /// When the configuration was last loaded, where the server tells.
-    pub(crate) loaded: Option<SystemTime>,
-    /// The command that has them count, where files were edited.
+pub(in crate::check) struct Edits {
+    /// None for a server that is down.
+    pub(in crate::check) finding: Option<Finding>,
+    /// When the configuration was last loaded, if the server says so.
+    pub(super) loaded: Option<SystemTime>,
+    /// The command that applies them, if files were edited.
     reload: Option<String>,
 }
 
 impl Edits {
-    /// Mends `finding` by a set-up, which changes what is in force: after what waits is in force,
-    /// and not while the server is down.
-    pub(super) fn set_up(
-        &self,
-        finding: Finding,
-        sight: &InstanceSnapshot,
-        set_up: String,
-    ) -> Finding {
-        match (&self.reload, &sight.server) {
-            (_, Server::Down(_)) => finding.sentence(format!(
-                "start the server and run `{set_up}`; should it not start, set ssl = off in its \
-                 configuration for that start, which the set-up takes back"
+    /// A finding that a set-up fixes. Since that changes what is in force, waiting edits are applied first, and the
+    /// server is started first.
+    pub(super) fn set_up(&self, finding: Finding, is_up: bool, set_up: String) -> Finding {
+        match &self.reload {
+            _ if !is_up => finding.fix(format!(
+                "start the server and run `{set_up}`; if it doesn't start, set ssl = off in its \
+                 configuration for that start, which the set-up reverts"
             )),
-            (Some(reload), _) => finding.command(format!("{reload} && {set_up}")),
-            (None, _) => finding.command(set_up),
+            Some(reload) => finding.command(format!("{reload} && {set_up}")),
+            None => finding.command(set_up),
         }
     }
 }
@@ -44,8 +43,7 @@ impl From<Finding> for Edits {
     fn from(finding: Finding) -> Edits {
         Edits {
             finding: Some(finding),
-            loaded: None,
-            reload: None,
+            ..Edits::default()
         }
     }
 }
@@ -53,56 +51,57 @@ impl From<Finding> for Edits {
 pub(super) async fn edits(
     postmaster: &Postmaster,
     sight: &InstanceSnapshot,
-    answers: &ServerAnswers,
-    eyes: &ServerReader,
+    around: &Result<Surroundings, SettingsError>,
+    reader: &Worker,
 ) -> Edits {
-    let kind = FindingKind::PendingEdits;
     // Why the paths are not known is said by `restart`.
-    let Ok(around) = &answers.around else {
+    let Ok(around) = around else {
         return Edits::default();
     };
-    let (files, targets) = (around.files.clone(), &sight.targets);
+    let (files, data) = (around.files.clone(), sight.targets.data.clone());
     let pending = match pending(postmaster, sight).await {
         Ok(pending) => pending,
-        Err(error) => return unasked(&error, sight).into(),
+        // Nothing is wrong with a server that does not let us in.
+        Err(error) => {
+            let seen = format!("whether edits wait is not known: {error}");
+            return unknowable(sight, seen).into();
+        }
     };
     let loaded: SystemTime = pending.loaded.into();
-    let data = targets.data.clone();
-    let changed = eyes.see(move || changed_after(&files, &data, loaded)).await;
-    let changed = match changed {
+    let changed = match reader
+        .call(move || changed_after(&files, &data, loaded))
+        .await
+    {
         Ok(changed) => changed,
-        Err(error) => return Finding::problem(kind, error.to_string()).into(),
+        Err(error) => return Finding::problem(error.to_string()).into(),
     };
-    if !changed.is_empty() {
-        let named: Vec<String> = changed
-            .iter()
-            .map(|path| path.display().to_string())
-            .collect();
-        let seen = format!("edited since the last reload: {}", named.join(", "));
-        let finding = Finding::notice(kind, seen);
-        let reload = reload(postmaster, sight);
-        let finding = Some(match &reload {
-            Some(reload) => finding.command(reload),
-            None => finding.sentence("reload the server when you want those edits to count"),
-        });
+    let loaded = Some(loaded);
+    if changed.is_empty() {
+        let finding = match pending.restart.as_slice() {
+            [] => Finding::good("no edit is waiting"),
+            names => Finding::notice(format!("waiting for a restart: {}", names.join(", ")))
+                .because("it is better to know in advance what else a restart changes")
+                .fix("restart the server when it suits you, or undo the edits"),
+        };
         return Edits {
-            finding,
-            loaded: Some(loaded),
-            reload,
+            loaded,
+            ..finding.into()
         };
     }
-    let finding = match pending.restart.as_slice() {
-        [] => Finding::good(kind, "no edit waits"),
-        names => Finding::notice(
-            kind,
-            format!("these wait for a restart: {}", names.join(", ")),
-        )
-        .because("what a restart changes as well is better known before")
-        .sentence("restart the server when it suits, or take the edits back"),
-    };
+    let named = changed.iter().map(|path| path.display().to_string());
+    let named: Vec<String> = named.collect();
+    let finding = Finding::notice(format!(
+        "edited since the last reload: {}",
+        named.join(", ")
+    ));
+    let reload = reload(postmaster, sight);
     Edits {
-        loaded: Some(loaded),
-        ..finding.into()
+        finding: Some(match &reload {
+            Some(reload) => finding.command(reload),
+            None => finding.fix("reload the server when those edits should take effect"),
+        }),
+        loaded,
+        reload,
     }
 }
 
@@ -117,13 +116,7 @@ async fn pending(
     pending
 }
 
-/// A server that does not let us in is none that something is wrong with.
-fn unasked(error: &SqlError, sight: &InstanceSnapshot) -> Finding {
-    let seen = format!("whether edits wait is not known: {error}");
-    super::unknowable(FindingKind::PendingEdits, sight, seen)
-}
-
-/// The command that has the server load its configuration, where its programs are to be had here.
+/// The command that reloads the server, if its programs are on this host.
 pub(super) fn reload(postmaster: &Postmaster, sight: &InstanceSnapshot) -> Option<String> {
     let executable = postmaster.executable.as_deref()?;
     let server = sight.targets.server;

@@ -1,17 +1,18 @@
 //! SELinux: whether a confined server may read the installed files by their label.
 //!
-//! Of a label the type alone counts (`user:role:type:level`). A file that an install puts in place
-//! keeps the type that it was born with, which is its directory's; a rename changes none. Where SELinux
-//! is not in use nothing is looked at. Written from the policy's source, and untested under enforcing.
+//! Only a label's type matters (`user:role:type:level`). A file gets it from the directory where it is created, and a
+//! rename doesn't change it. Written from the policy's source, and untested under enforcing.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::{Case, ServerReader};
-use crate::check::{Finding, FindingKind, quoted};
-use crate::config::{self, Mode};
+use super::look::InstanceLook;
+use super::words::setup;
+use crate::check::finding::Finding;
+use crate::check::names::quoted;
+use crate::config::Mode;
 use crate::server::InstanceSnapshot;
 
 /// The type of PostgreSQL's own files.
@@ -25,12 +26,12 @@ const READABLE: [&str; 5] = [DATABASE, "postgresql_etc_t", "cert_t", "etc_t", "u
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Enforcement {
     Enforcing,
-    /// It writes it to the audit log.
+    /// It only logs it.
     Permissive,
 }
 
 impl Enforcement {
-    /// That of this host, where SELinux is in use (selinux(8)).
+    /// That of this host, if it uses SELinux (selinux(8)).
     fn of_host() -> Option<Enforcement> {
         let enforce = fs::read("/sys/fs/selinux/enforce").ok()?;
         Some(match enforce.as_slice() {
@@ -44,7 +45,7 @@ impl Enforcement {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Labelled {
     path: PathBuf,
-    /// None where no label is to be seen.
+    /// None if it has no visible label.
     of: Option<String>,
 }
 
@@ -71,7 +72,7 @@ enum LabelVerdict<'l> {
     Unreadable(&'l Path, &'l str),
     /// It may not read what is made in this directory.
     Unfit(&'l Path, &'l str),
-    /// No label of this is to be seen.
+    /// This has no visible label.
     Unseen(&'l Path),
 }
 
@@ -81,18 +82,10 @@ impl Labels {
         if let Some(domain) = domain.filter(|text| text.starts_with("unconfined_")) {
             return LabelVerdict::Unconfined(domain);
         }
-        if let Some((path, of)) = self
-            .files
-            .iter()
-            .find_map(|labelled| self.unreadable(labelled))
-        {
+        if let Some((path, of)) = self.unreadable(&self.files) {
             return LabelVerdict::Unreadable(path, of);
         }
-        if let Some((path, of)) = self
-            .directories
-            .iter()
-            .find_map(|labelled| self.unreadable(labelled))
-        {
+        if let Some((path, of)) = self.unreadable(&self.directories) {
             return LabelVerdict::Unfit(path, of);
         }
         let mut all = self.files.iter().chain(&self.directories);
@@ -102,10 +95,13 @@ impl Labels {
         }
     }
 
-    fn unreadable<'l>(&self, labelled: &'l Labelled) -> Option<(&'l Path, &'l str)> {
-        let of = labelled.of.as_deref()?;
-        let readable = READABLE.contains(&of) || self.data.as_deref() == Some(of);
-        (!readable).then_some((&labelled.path, of))
+    /// The first of them with a label that the server may not read.
+    fn unreadable<'l>(&self, all: &'l [Labelled]) -> Option<(&'l Path, &'l str)> {
+        let readable = |of: &str| READABLE.contains(&of) || self.data.as_deref() == Some(of);
+        all.iter().find_map(|labelled| {
+            let of = labelled.of.as_deref().filter(|of| !readable(of))?;
+            Some((labelled.path.as_path(), of))
+        })
     }
 
     /// The type that the files should have.
@@ -114,20 +110,14 @@ impl Labels {
     }
 }
 
-/// Whether the server may read the files; nothing where SELinux is not in use.
-pub(super) async fn finding(
-    case: &Case,
-    sight: &InstanceSnapshot,
-    eyes: &ServerReader,
-) -> Option<Finding> {
-    let kind = FindingKind::Label;
-    let (targets, mode) = (sight.targets.clone(), case.instance().mode);
-    if targets.kind != config::ServerKind::Postgres {
-        // What others may read is in other policies, or in none.
-        return None;
-    }
+/// Whether the server may read the files; nothing without SELinux. For other servers than PostgreSQL there are other
+/// policies, or none.
+pub(in crate::check) async fn label(look: &InstanceLook) -> Option<Finding> {
+    let sight = look.sight()?;
+    let reader = look.reader.as_ref()?.as_ref().ok()?;
+    let (targets, mode) = (sight.targets.clone(), look.instance().mode);
     let server = sight.server.process().map(|process| process.pid());
-    let looked = eyes.see(move || {
+    let looked = reader.call(move || {
         let enforcement = Enforcement::of_host()?;
         let of_process = |pid| fs::read(format!("/proc/{pid}/attr/current")).ok();
         let mut files = vec![targets.cert.clone(), targets.key.clone()];
@@ -148,47 +138,46 @@ pub(super) async fn finding(
         })
     });
     let labels = match looked.await {
-        Err(error) => return Some(Finding::notice(kind, error.to_string())),
+        Err(error) => return Some(Finding::notice(error.to_string())),
         Ok(labels) => labels?,
     };
-    let wrong = |seen: String| match labels.enforcement {
-        Enforcement::Enforcing => Finding::problem(kind, seen),
-        Enforcement::Permissive => Finding::notice(
-            kind,
-            format!("{seen}; it is permissive, and only logs that"),
-        ),
-    };
-    Some(match labels.verdict() {
-        LabelVerdict::Unconfined(domain) => Finding::good(
-            kind,
-            format!("SELinux does not confine the server ({domain})"),
-        ),
-        LabelVerdict::Readable => Finding::good(kind, "SELinux lets the server read the files"),
+    let (seen, directory) = match labels.verdict() {
+        LabelVerdict::Unconfined(domain) => {
+            let seen = format!("SELinux does not confine the server ({domain})");
+            return Some(Finding::good(seen));
+        }
+        LabelVerdict::Readable => {
+            return Some(Finding::good("SELinux lets the server read the files"));
+        }
+        LabelVerdict::Unseen(path) => {
+            let seen = format!("the SELinux label of {} cannot be seen", path.display());
+            return Some(Finding::notice(seen));
+        }
         LabelVerdict::Unreadable(path, of) => {
-            let seen = format!(
-                "SELinux forbids the server {}, labelled {of}",
-                path.display()
-            );
-            let directory = path.parent().unwrap_or(path);
-            relabelled(case, sight, wrong(seen), directory, labels.wanted())
+            let file = path.display();
+            let seen = format!("SELinux forbids the server to read {file}, labelled {of}");
+            (seen, path.parent().unwrap_or(path))
         }
         LabelVerdict::Unfit(path, of) => {
             let seen = format!(
-                "SELinux forbids the server the next file that is made in {}, which takes its label {of} from there",
+                "SELinux forbids the server to read the next file made in {}, which gets its label {of} from there",
                 path.display()
             );
-            relabelled(case, sight, wrong(seen), path, labels.wanted())
+            (seen, path)
         }
-        LabelVerdict::Unseen(path) => Finding::notice(
-            kind,
-            format!("{} has no SELinux label that can be seen", path.display()),
-        ),
-    })
+    };
+    let finding = match labels.enforcement {
+        Enforcement::Enforcing => Finding::problem(seen),
+        Enforcement::Permissive => {
+            Finding::notice(format!("{seen}; it is permissive, and only logs that"))
+        }
+    };
+    Some(relabelled(look, sight, finding, directory, labels.wanted()))
 }
 
-/// What mends the label of a directory and of what lies in it.
+/// What fixes the label of a directory and of what lies in it.
 fn relabelled(
-    case: &Case,
+    look: &InstanceLook,
     sight: &InstanceSnapshot,
     finding: Finding,
     directory: &Path,
@@ -203,13 +192,13 @@ fn relabelled(
     }
     // It may be others' as well, /etc for one.
     let shown = directory.display();
-    match case.instance().mode {
-        Mode::Manage => finding.sentence(format!(
+    match look.instance().mode {
+        Mode::Manage => finding.fix(format!(
             "leave cert_file and key_file at their default and run `{}`, or, if {shown} is the server's alone, run `{command}`",
-            case.setup(&[])
+            setup(look.instance(), &[])
         )),
-        Mode::Reload | Mode::Observe => finding.sentence(format!(
-            "if {shown} is the server's alone, run `{command}`; whoever places the files there has to leave it so"
+        Mode::Reload | Mode::Observe => finding.fix(format!(
+            "if {shown} is the server's alone, run `{command}`; whoever places the files there has to keep that label"
         )),
     }
 }
@@ -226,7 +215,7 @@ fn pattern(directory: &Path) -> String {
     pattern + "(/.*)?"
 }
 
-/// The path with its type, not following a link; nothing where there is nothing.
+/// The path with its type, not following a link, if there is something.
 fn labelled(path: PathBuf) -> Option<Labelled> {
     let mut label = [0; 4096];
     let read = rustix::fs::lgetxattr(&path, "security.selinux", &mut label[..]);
@@ -238,7 +227,7 @@ fn labelled(path: PathBuf) -> Option<Labelled> {
     Some(Labelled { path, of })
 }
 
-/// The third part of `user:role:type:level`, which is a word for a shell as well.
+/// The third part of `user:role:type:level`, if it is safe in a shell.
 fn type_of(label: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(label).ok()?;
     let text = text.trim_end_matches(['\0', '\n']);

@@ -1,8 +1,8 @@
-//! Whom the server lets in without encryption, by the rules that it has loaded.
+//! Which clients the server lets in without encryption, by the rules that it has loaded.
 //!
-//! No query shows those: `pg_hba_file_rules` reads the file. What the file says counts where the server has surely loaded it
-//! as it is: at its start, or at a reload since the last change if its own program loads it now. A reload that could not
-//! load it has kept other rules, which are in no file any more.
+//! No query shows those: `pg_hba_file_rules` reads the file. The file counts if the server has certainly loaded it as it
+//! is: at its start, or at a reload since the last change if its own program loads it now. A reload that could not
+//! load it has kept other rules, which are no longer in any file.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,11 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::served::Listeners;
-use super::{Case, ServerAnswers, ServerReader, unknown};
-use crate::check::{Finding, FindingKind};
-use crate::host::privilege::PrivilegeError;
-use crate::server::InstanceSnapshot;
+use super::edits;
+use super::look::InstanceLook;
+use super::words::{setup, unknown};
+use crate::check::finding::Finding;
 use crate::server::dry_start::{DryStart, LoadStage};
 use crate::server::hba::{Dialect, OnDisk, Rules};
 use crate::server::postmaster::Postmaster;
@@ -22,61 +21,78 @@ use crate::server::postmaster::Postmaster;
 /// How many lines are shown.
 const SHOWN: usize = 3;
 
-/// What is known of the rules by which a server lets clients in.
-pub(super) enum LoadedRules {
-    /// The file does not load, so that others are in force: the server's words.
-    Others(String),
-    /// The file cannot be read.
-    Unreadable(PathBuf, io::Error),
-    /// The thread that reads as the server's user failed.
-    Unlooked(PrivilegeError),
-    /// The lines of the file that let clients of other hosts in unencrypted, each with its place.
-    OnDisk {
-        exposed: Vec<String>,
-        /// Why it is not known whether the server has loaded the file as it is.
-        doubt: Option<Doubt>,
-    },
-}
-
-/// Why a server may go by other rules than the file has.
-pub(super) struct Doubt {
+/// Why a server may have other rules in force than the file's.
+struct Doubt {
     why: String,
     /// Whether a reload ends it.
     ends_by_reload: bool,
 }
 
-/// Reads them; nothing where the server's configuration could not be asked, of which `restart` tells.
-pub(super) async fn rules(
-    postmaster: &Postmaster,
-    answers: &ServerAnswers,
-    tried: &DryStart,
-    loaded: Option<SystemTime>,
-    eyes: &ServerReader,
-) -> Option<LoadedRules> {
-    let around = answers.around.as_ref().ok()?.clone();
+/// Nothing if the configuration could not be read, which `restart` reports.
+pub(in crate::check) async fn plaintext(look: &InstanceLook) -> Option<Finding> {
+    let sight = look.sight()?;
+    let postmaster = sight.server.postmaster()?;
+    let reader = look.reader.as_ref()?.as_ref().ok()?;
+    let start = look.start.as_ref()?;
+    let around = start.around.as_ref().ok()?;
+    let not_known = "which clients are let in unencrypted is not known";
     if let DryStart::Fails {
         stage: LoadStage::HostRules,
         said,
-    } = tried
+    } = &start.tried
     {
-        return Some(LoadedRules::Others(said.clone()));
+        let finding = Finding::problem(format!(
+            "{not_known}: a reload doesn't load pg_hba.conf, and keeps the previous rules: {said}"
+        ));
+        return Some(finding.fix("fix what is named, reload the server, and run check again"));
     }
-    let file = around.hba_file().to_owned();
-    let looked = eyes.see({
-        let file = file.clone();
-        move || {
-            let rules = Rules::read(&file, Dialect::from_version(around.version), &OnDisk)?;
-            Ok::<_, io::Error>((exposed(&rules), changed(&rules)?))
-        }
+    let (file, version) = (around.hba_file().to_owned(), around.version);
+    let read = file.clone();
+    let looked = reader.call(move || {
+        let rules = Rules::read(&read, Dialect::from_version(version), &OnDisk)?;
+        Ok::<_, io::Error>((exposed(&rules), changed(&rules)?))
     });
-    Some(match looked.await {
-        Err(error) => LoadedRules::Unlooked(error),
-        Ok(Err(error)) => LoadedRules::Unreadable(file, error),
-        Ok(Ok((exposed, changed))) => LoadedRules::OnDisk {
-            exposed,
-            doubt: doubt(&file, changed, began(postmaster), loaded, tried),
-        },
-    })
+    let (lines, changed) = match looked.await {
+        Err(error) => return Some(Finding::problem(error.to_string())),
+        Ok(Err(error)) => {
+            let seen = format!("{not_known}: {}: {error}", file.display());
+            return Some(unknown(sight, seen));
+        }
+        Ok(Ok(read)) => read,
+    };
+    let began = began(postmaster);
+    let doubt = doubt(&file, changed, began, look.edits.loaded, &start.tried);
+    if lines.is_empty() {
+        let Some(doubt) = doubt else {
+            let seen = "no client of another host is let in unencrypted";
+            return Some(Finding::good(seen));
+        };
+        let finding = Finding::notice(format!("{not_known}: {}", doubt.why));
+        return Some(match edits::reload(postmaster, sight) {
+            _ if !doubt.ends_by_reload => {
+                finding.fix("fix what restart reports, then run check again")
+            }
+            Some(reload) => finding.command(reload),
+            None => finding.fix("reload the server, then run check again"),
+        });
+    }
+    let mut told = lines[..lines.len().min(SHOWN)].join("; ");
+    if lines.len() > SHOWN {
+        told.push_str(&format!("; and {} more", lines.len() - SHOWN));
+    }
+    let mut seen = format!("clients of other hosts are let in unencrypted by {told}");
+    if let Some(doubt) = doubt {
+        let why = doubt.why;
+        seen.push_str(&format!(", with the next reload if not now: {why}"));
+    }
+    let finding = if look.listeners.reaches_out() {
+        Finding::problem(seen)
+    } else {
+        Finding::notice(seen).because(
+            "the server listens on loopback alone; these lines take effect as soon as it doesn't",
+        )
+    };
+    Some(finding.command(setup(look.instance(), &["--require-tls"])))
 }
 
 /// When the server had not read its configuration yet.
@@ -122,7 +138,7 @@ fn doubt(
         Some(loaded) if changed <= loaded && *tried == DryStart::Loads => return None,
         Some(loaded) if changed <= loaded => {
             return Some(Doubt {
-                why: format!("a start does not come so far as to load {file} (see restart)"),
+                why: format!("a start fails before it loads {file} (see restart)"),
                 ends_by_reload: false,
             });
         }
@@ -135,72 +151,6 @@ fn doubt(
         why,
         ends_by_reload: true,
     })
-}
-
-pub(super) fn finding(
-    case: &Case,
-    sight: &InstanceSnapshot,
-    rules: Option<LoadedRules>,
-    listeners: &Listeners,
-    reload: Option<String>,
-) -> Option<Finding> {
-    let kind = FindingKind::Plaintext;
-    let not_known = "whom the server lets in unencrypted is not known";
-    let (lines, doubt) = match rules? {
-        LoadedRules::Others(said) => {
-            let seen = format!(
-                "{not_known}: a reload does not load pg_hba.conf, and keeps the rules of before: {said}"
-            );
-            return Some(
-                Finding::problem(kind, seen)
-                    .sentence("mend what is named, reload the server, and run check again"),
-            );
-        }
-        LoadedRules::Unlooked(error) => return Some(Finding::problem(kind, error.to_string())),
-        LoadedRules::Unreadable(file, error) => {
-            let seen = format!("{not_known}: {}: {error}", file.display());
-            return Some(unknown(kind, sight, seen));
-        }
-        LoadedRules::OnDisk { exposed, doubt } => (exposed, doubt),
-    };
-    if lines.is_empty() {
-        return Some(match doubt {
-            None => Finding::good(kind, "no client of another host is let in unencrypted"),
-            Some(doubt) => {
-                let finding = Finding::notice(kind, format!("{not_known}: {}", doubt.why));
-                match reload.filter(|_| doubt.ends_by_reload) {
-                    Some(reload) => finding.command(reload),
-                    None if doubt.ends_by_reload => {
-                        finding.sentence("reload the server, and run check again")
-                    }
-                    None => finding.sentence("mend what restart tells of, and run check again"),
-                }
-            }
-        });
-    }
-    let mut told = lines
-        .iter()
-        .take(SHOWN)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join("; ");
-    if lines.len() > SHOWN {
-        told.push_str(&format!("; and {} more", lines.len() - SHOWN));
-    }
-    let seen = match doubt {
-        None => format!("clients of other hosts are let in unencrypted by {told}"),
-        Some(doubt) => format!(
-            "clients of other hosts are let in unencrypted by {told}, with the next reload if not now: {}",
-            doubt.why
-        ),
-    };
-    let finding = if listeners.reaches_out() {
-        Finding::problem(kind, seen)
-    } else {
-        Finding::notice(kind, seen)
-            .because("the server listens on loopback alone, and these lines count once it does not")
-    };
-    Some(finding.command(case.setup(&["--require-tls"])))
 }
 
 /// The lines that let clients of other hosts in unencrypted, each with its place.

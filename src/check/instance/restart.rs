@@ -1,111 +1,105 @@
 //! Would the server start again: its own program says, by a start on a throw-away data directory
 //! ([`dry_start`](crate::server::dry_start)).
 //!
-//! What a reload leaves as it was, a start does not survive: a fault in `postgresql.conf`, in
-//! `pg_hba.conf`, in a file or a word of its TLS settings.
+//! A running server keeps its old settings when a reload fails; a start fails for good: because of `postgresql.conf`,
+//! `pg_hba.conf`, a TLS file or a TLS setting.
 
-use super::edits::Edits;
-use super::{Case, ServerAnswers, ServerReader, unanswered, unknown};
-use crate::check::{Finding, FindingKind};
-use crate::host::privilege::{Ids, is_root};
+use super::look::InstanceLook;
+use super::owners::owned;
+use super::server::set_up;
+use super::words::{unanswered, unknown};
+use crate::check::finding::Finding;
+use crate::config::InstanceConfig;
+use crate::host::privilege::Ids;
 use crate::server::InstanceSnapshot;
 use crate::server::dry_start::{DryStart, LoadStage};
-use crate::server::program::Program;
+use crate::server::patroni::{Patroni, Rehearsal};
+use crate::server::process::Process;
 use crate::server::settings::{SettingsError, TlsSettings};
 
 const NOT_KNOWN: &str = "whether the server could start again is not known";
 
-/// What the server's program says of a start; what is not known, where it could not be asked.
-pub(super) async fn tried(
-    program: &Program,
-    sight: &InstanceSnapshot,
-    answers: &ServerAnswers,
-    eyes: &ServerReader,
-) -> DryStart {
-    let (Ok(tls), Ok(around)) = (&answers.tls, &answers.around) else {
-        return DryStart::NotKnown("its configuration could not be asked".into());
+pub(in crate::check) async fn restart(look: &InstanceLook) -> Vec<Finding> {
+    let Some(sight) = look.sight() else {
+        return Vec::new();
     };
-    let server = sight.targets.server;
-    if !is_root() && Ids::own().uid != server.uid {
-        return DryStart::NotKnown("only its own user can try a start".into());
-    }
-    let running = sight.server.postmaster();
-    let data = &sight.targets.data;
-    let mut tried = program.dry_start(data, server, running, tls, around).await;
-    let said = match &mut tried {
-        // What a start waits for is named where it can be.
-        DryStart::NotKnown(why) => why,
-        // The server names a file, and not the line of pg_hosts.conf that names it.
-        DryStart::Fails {
-            stage: LoadStage::Tls,
-            said,
-        } if tls.hosts().is_some() => said,
-        DryStart::Loads | DryStart::Fails { .. } => return tried,
+    let process = match sight.server.process() {
+        None | Some(Process::Postmaster(_)) => {
+            return of_postgres(look, sight).into_iter().collect();
+        }
+        Some(process) => process,
     };
-    let named = tls.clone();
-    let faults = eyes.see(move || named.faults()).await;
-    for fault in faults.unwrap_or_default() {
-        *said = format!("{said}; {fault}");
+    let mut findings = Vec::new();
+    if let Process::Patroni(patroni) = process {
+        findings.extend(of_patroni(patroni, sight.targets.server, look.instance()).await);
     }
-    tried
+    if let Some(Ok(settings)) = &look.tls {
+        let faults = settings.faults_elsewhere(look.instance());
+        findings.extend(faults.into_iter().map(Finding::problem));
+    }
+    findings
 }
 
-pub(super) fn finding(
-    case: &Case,
-    sight: &InstanceSnapshot,
-    answers: &ServerAnswers,
-    tried: &DryStart,
-    edits: &Edits,
-) -> Finding {
-    let kind = FindingKind::Restart;
-    let tls = match (&answers.tls, &answers.around) {
+fn of_postgres(look: &InstanceLook, sight: &InstanceSnapshot) -> Option<Finding> {
+    let start = look.start.as_ref()?;
+    let tls = match (look.tls.as_ref()?, &start.around) {
         (Err(SettingsError::Refused { said, .. }), _)
         | (_, Err(SettingsError::Refused { said, .. })) => {
-            return Finding::problem(kind, format!("the server would not start: {said}"))
-                .sentence("mend the file at that line, and run check again");
+            let finding = Finding::problem(format!("the server would not start: {said}"));
+            return Some(finding.fix("fix the file at that line, then run check again"));
         }
-        (Err(error), _) | (_, Err(error)) => return unanswered(kind, sight, NOT_KNOWN, error),
+        (Err(error), _) | (_, Err(error)) => return Some(unanswered(sight, NOT_KNOWN, error)),
         (Ok(tls), Ok(_)) => tls,
     };
-    match tried {
-        DryStart::Loads => Finding::good(kind, "the server could start again"),
-        DryStart::NotKnown(why) => unknown(kind, sight, format!("{NOT_KNOWN}: {why}")),
+    Some(match &start.tried {
+        DryStart::Loads => Finding::good("the server could start again"),
+        DryStart::NotKnown(why) => unknown(sight, format!("{NOT_KNOWN}: {why}")),
         DryStart::Fails { stage, said } => {
             let would_not = match stage {
                 LoadStage::Configuration => "the server would not start",
-                LoadStage::Tls => {
-                    "the server would not start, and a reload leaves its TLS as it is"
-                }
+                LoadStage::Tls => "the server would not start, and a reload doesn't change its TLS",
                 LoadStage::HostRules => {
-                    "the server would not start, and a reload leaves the rules of pg_hba.conf as they are"
+                    "the server would not start, and a reload doesn't change the rules of pg_hba.conf"
                 }
             };
-            let finding = Finding::problem(kind, format!("{would_not}: {said}"));
+            let finding = Finding::problem(format!("{would_not}: {said}"));
             let is_of_pair = *stage == LoadStage::Tls && tls.is_pair_named_by(said);
-            mended(case, sight, tls, is_of_pair, edits, finding)
+            if is_of_pair {
+                of_pair(look, sight, tls, finding)
+            } else {
+                finding.fix("fix what is named, and don't restart the server before that")
+            }
         }
-    }
+    })
 }
 
-/// What mends it: an install where it is our pair, a set-up where it is another.
-fn mended(
-    case: &Case,
+/// What fixes the pair that the server names: an install if it is ours, a set-up if it is another.
+fn of_pair(
+    look: &InstanceLook,
     sight: &InstanceSnapshot,
     tls: &TlsSettings,
-    is_of_pair: bool,
-    edits: &Edits,
     finding: Finding,
 ) -> Finding {
-    let config = case.instance();
-    if !is_of_pair {
-        return finding.sentence("mend what is named, and do not restart the server before");
-    }
+    let config = look.instance();
     if tls.other_files(&config.cert_file, &config.key_file) != Ok(None) {
-        return edits.set_up(finding, sight, case.setup(&[]));
+        return set_up(look, finding);
     }
-    if sight.targets.key_fault(&sight.look.found).is_some() {
-        finding.command(super::files::owned(&sight.targets))
+    finding.command(if sight.targets.key_fault(&sight.look.found).is_some() {
+        owned(&sight.targets)
     } else {
-        finding.command(case.sync(&[]))
-    }
+        config.command(&["sync"])
+    })
+}
+
+/// Whether a Patroni would have its REST API after a restart or a reload: if it cannot load the pair, it goes on
+/// without.
+async fn of_patroni(patroni: &Patroni, user: Ids, config: &InstanceConfig) -> Option<Finding> {
+    Some(match patroni.rehearsed(user, config).await? {
+        Rehearsal::Loads => Finding::good("Patroni can load what its configuration names"),
+        Rehearsal::Refused(said) => Finding::problem(format!(
+            "Patroni cannot load what its configuration names: {said}"
+        ))
+        .because("after a restart or a reload it goes on without its REST API")
+        .fix("install files that it can load before it is restarted or reloaded"),
+    })
 }

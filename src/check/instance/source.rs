@@ -9,83 +9,82 @@ use nix::fcntl::AtFlags;
 use nix::unistd::{AccessFlags, faccessat};
 use rustix::fs::{Access, Mode, OFlags};
 
-use super::Case;
+use super::look::InstanceLook;
 use crate::bundle::Expiry;
-use crate::check::{Finding, FindingKind, Unit, quoted, unit::UNIT};
+use crate::check::finding::Finding;
+use crate::check::names::quoted;
+use crate::check::unit::{UNIT, Unit};
 use crate::deploy::plan::Readiness;
-use crate::deploy::state::Observation;
-use crate::host::privilege::{Ids, Rights, Worker, is_root};
+use crate::host::privilege::{Ids, PrivilegeError, Rights, Worker, is_root};
 use crate::lineage::read::{self, Reading, Steerer, Users};
 use crate::lineage::tracked::told;
 use crate::lineage::{ReadError, Source, Spec, StampKind};
-use crate::report::day;
+use crate::text::day;
 
 /// Whether the lineage holds what may be installed.
-pub(super) fn fit(case: &Case, seen: &Observation) -> Finding {
-    let kind = FindingKind::Source;
-    match (&seen.readiness, seen.source.bundle()) {
-        (Readiness::Refused { problem, .. }, _) => match case.source {
-            Source::Invalid { denied: true, .. } if !is_root() => {
-                Finding::unseen(kind, &problem.what, "root")
-            }
-            _ => Finding::from_problem(kind, problem.clone()),
-        },
-        (Readiness::Later { problem, .. } | Readiness::Delayed { problem, .. }, _) => {
-            Finding::notice(kind, problem.to_string())
-        }
-        (Readiness::Ready, None) => Finding::problem(kind, "the lineage holds nothing")
-            .sentence("issue the certificate, or correct lineage in the config"),
-        (Readiness::Ready, Some(bundle)) => {
-            let needed = seen.needed(bundle);
-            let (leaf, first) = (bundle.leaf(), needed.first_end());
-            let whose = if first == leaf {
-                String::new()
+pub(in crate::check) fn source(look: &InstanceLook) -> Option<Finding> {
+    let seen = &look.seen;
+    let bundle = match (&seen.readiness, seen.source.bundle()) {
+        (Readiness::Refused { problem, .. }, _) => {
+            let is_denied = matches!(look.seen.source, Source::Invalid { denied: true, .. });
+            return Some(if is_denied && !is_root() {
+                Finding::unseen(&problem.what, "root")
             } else {
-                format!(", when {}, above the leaf, ends", first.subject())
-            };
-            let told = format!(
-                "lineage {} holds {} for {} until {}{whose}",
-                case.instance().lineage.name,
-                leaf.fingerprint().short(),
-                leaf.names().join(", "),
-                day(first.not_after())
-            );
-            let set_right: Vec<String> =
-                bundle.set_right().iter().map(ToString::to_string).collect();
-            match first.expiry(Timestamp::now(), case.instance().expiry) {
-                Expiry::Fine if !set_right.is_empty() => {
-                    Finding::notice(kind, format!("{told}, installed with {}", set_right.join(", ")))
-                        .because("another program that reads these files may not take them as they are")
-                        .sentence("nothing is to be done for this instance; to have it right in the files as well, see what writes them")
-                }
-                Expiry::Fine => Finding::good(kind, told),
-                _ => Finding::notice(kind, told)
-                    .because("it is near its end, and a healthy renewal comes before that")
-                    .sentence("see that the ACME client's timer renews it"),
-            }
+                Finding::problem(problem.clone())
+            });
         }
-    }
+        (Readiness::Later { problem, .. } | Readiness::Delayed { problem, .. }, _) => {
+            return Some(Finding::notice(problem.to_string()));
+        }
+        (Readiness::Ready, None) => {
+            let finding = Finding::problem("the lineage is empty");
+            return Some(finding.fix("issue the certificate, or correct lineage in the config"));
+        }
+        (Readiness::Ready, Some(bundle)) => bundle,
+    };
+    let needed = seen.needed(bundle);
+    let (leaf, first) = (bundle.leaf(), needed.first_end());
+    let whose = if first == leaf {
+        String::new()
+    } else {
+        format!(", when {} above the leaf expires", first.subject())
+    };
+    let told = format!(
+        "lineage {} holds {} for {} until {}{whose}",
+        look.instance().lineage.name,
+        leaf.fingerprint().short(),
+        leaf.names().join(", "),
+        day(first.not_after())
+    );
+    let set_right: Vec<String> = bundle.set_right().iter().map(ToString::to_string).collect();
+    Some(match first.expiry(Timestamp::now(), look.instance().expiry) {
+        Expiry::Fine if set_right.is_empty() => Finding::good(told),
+        Expiry::Fine => Finding::notice(format!("{told}, installed with {}", set_right.join(", ")))
+            .because("another program that reads these files may not accept them as they are")
+            .fix("this instance needs nothing; to correct the files themselves, look at what writes them"),
+        _ => Finding::notice(told)
+            .because("it is about to expire, and should have been renewed by now")
+            .fix("make sure that the ACME client's timer renews it"),
+    })
 }
 
-/// Whether the service's user may read the lineage; none where there is nothing to read.
-pub(super) async fn readable(case: &Case) -> Option<Finding> {
-    let kind = FindingKind::SourceReadable;
-    let name = &case.instance().lineage.name;
-    let denied = matches!(case.source, Source::Invalid { denied: true, .. });
-    let Some(unit) = case.unit.as_ref() else {
+/// Whether the service's user may read the lineage; none if there is nothing to read.
+pub(in crate::check) async fn readable(look: &InstanceLook) -> Option<Finding> {
+    let name = &look.instance().lineage.name;
+    let denied = matches!(look.seen.source, Source::Invalid { denied: true, .. });
+    let Some(unit) = look.context.unit.as_ref() else {
         return (!denied).then(|| {
-            let seen = format!("lineage {name} can be read by this user; {UNIT} is not installed");
-            Finding::good(kind, seen)
+            Finding::good(format!(
+                "this user can read lineage {name}; {UNIT} is not installed"
+            ))
         });
     };
-    // A user who is not there has a finding of its own.
+    // A user who is not there is a finding of the host's.
     let uid = unit.uid()?;
     let user = unit.user();
-    let own = Ids::own().uid;
-    if !is_root() && (own != uid || denied) {
+    if !is_root() && (Ids::own().uid != uid || denied) {
         let seen = format!("whether user {user} can read lineage {name} is not known");
         return Some(Finding::unseen(
-            kind,
             seen,
             format!("root, to look as user {user}"),
         ));
@@ -94,64 +93,62 @@ pub(super) async fn readable(case: &Case) -> Option<Finding> {
         // Root itself may not: `source` says so, and what to do.
         return None;
     }
-    match looked(case, unit, uid).await {
-        Err(error) => Some(Finding::problem(kind, error.to_string())),
-        Ok(SourceLook::Read) => {
-            let seen = format!("user {user} can read lineage {name}");
-            Some(Finding::good(kind, seen))
-        }
+    match looked(Spec::from(look.instance()), unit, uid).await {
+        Err(error) => Some(Finding::problem(error.to_string())),
+        Ok(SourceLook::Read) => Some(Finding::good(format!(
+            "user {user} can read lineage {name}"
+        ))),
         Ok(SourceLook::Nothing) => None,
         Ok(SourceLook::Denied { path, closed }) => {
-            let seen = format!("user {user} may not read {}", path.display());
-            let finding = Finding::problem(kind, seen);
+            let finding = Finding::problem(format!("user {user} may not read {}", path.display()));
             Some(match opened(&closed, unit) {
                 Some(command) => finding.command(command),
-                None => finding.sentence(format!(
-                    "let user {user} in there: the unit's capability does not count on this file system (root_squash of NFS, FUSE)"
+                None => finding.fix(format!(
+                    "give user {user} access: the unit's capability has no effect on this file system (root_squash of NFS, FUSE)"
                 )),
             })
         }
     }
 }
 
-/// Who beside root may change what the lineage's files are; none where that cannot be seen, which `source` tells.
-pub(super) async fn writers(case: &Case) -> Option<Finding> {
-    let kind = FindingKind::LineageWriters;
-    if matches!(case.source, Source::Invalid { denied: true, .. }) {
+/// Who besides root may change the lineage's files; none if that cannot be seen, which `source` reports.
+pub(in crate::check) async fn writers(look: &InstanceLook) -> Option<Finding> {
+    if matches!(look.seen.source, Source::Invalid { denied: true, .. }) {
         return None;
     }
     let reader = match Worker::start("reader", reads_everything).await {
         Ok(reader) => reader,
-        Err(error) => return Some(Finding::problem(kind, error.to_string())),
+        Err(error) => return Some(Finding::problem(error.to_string())),
     };
-    let spec = Spec::from(case.instance());
+    let spec = Spec::from(look.instance());
     let sway = |users: Users| {
         let spec = spec.clone();
-        let look = move || read::sway(&spec, &users);
-        reader.call(look)
+        reader.call(move || read::sway(&spec, &users))
     };
     let first = sway(Users::default()).await.ok().flatten()?;
     let users = told(first.users().clone()).await;
     // A group may turn out to be its user's own.
     let sway = sway(users.clone()).await.ok().flatten()?;
-    let name = &case.instance().lineage.name;
+    let name = &look.instance().lineage.name;
     let steerers: Vec<String> = sway
         .steerers()
         .map(|(who, say)| format!("{} {say}", users.called(who)))
         .collect();
     if steerers.is_empty() {
-        let seen = format!("root alone may change what the files of lineage {name} are");
-        return Some(Finding::good(kind, seen));
+        return Some(Finding::good(format!(
+            "only root can change the files of lineage {name}"
+        )));
     }
     let seen = format!("lineage {name}: {}", steerers.join(", "));
     let everyone = sway.steerers().any(|(who, _)| who == Steerer::Everyone);
     Some(if everyone {
-        Finding::problem(kind, seen).sentence(
-            "keep the lineage where root or its ACME client's user alone may write (chmod go-w)",
+        Finding::problem(seen).fix(
+            "keep the lineage where only root or its ACME client's user can write (chmod go-w)",
         )
     } else {
-        Finding::notice(kind, seen)
-            .sentence("see that this is who should choose the certificate; nobody gets a file passed that he could not read himself")
+        Finding::notice(seen).fix(
+            "make sure that they may choose the certificate; pgcertd never gives anyone access to a file that they couldn't read themselves",
+        )
     })
 }
 
@@ -163,10 +160,10 @@ fn reads_everything() -> Rights {
     }
 }
 
-/// What a look with the service's rights came to.
+/// What the service can read.
 enum SourceLook {
     Read,
-    /// Nothing to read, whatever the rights.
+    /// There is nothing to read.
     Nothing,
     Denied {
         path: PathBuf,
@@ -174,24 +171,17 @@ enum SourceLook {
     },
 }
 
-/// What is closed to the service on the way to the lineage's files.
+/// What the service may not pass or read on the way to the lineage's files.
 type Closed = Vec<(PathBuf, Access)>;
 
-async fn looked(
-    case: &Case,
-    unit: &Unit,
-    uid: u32,
-) -> Result<SourceLook, crate::host::privilege::PrivilegeError> {
-    let spec = Spec::from(case.instance());
+async fn looked(spec: Spec, unit: &Unit, uid: u32) -> Result<SourceLook, PrivilegeError> {
     let mut groups = unit.groups();
-    let owner = Ids {
-        uid,
-        gid: if groups.is_empty() {
-            uid
-        } else {
-            groups.remove(0)
-        },
+    let gid = if groups.is_empty() {
+        uid
+    } else {
+        groups.remove(0)
     };
+    let owner = Ids { uid, gid };
     let rights = Rights::Service {
         owner,
         groups,
@@ -220,9 +210,8 @@ async fn looked(
     Ok(SourceLook::Denied { path, closed })
 }
 
-/// Each directory and file that the lineage's files are reached through, by a descriptor that
-/// opens none of them, and what must be allowed there: a directory on the way is passed through,
-/// and the last one is watched, for which it must be listed.
+/// Each directory and file on the way to the lineage's files, with a descriptor that doesn't open it, and the right
+/// that is needed there: to pass a directory on the way, and to list the last one, which is watched.
 fn held(reading: &Reading) -> Vec<(PathBuf, Access, OwnedFd)> {
     let watched = &reading.trail.directories;
     let passed: BTreeSet<&Path> = watched.iter().flat_map(|file| file.ancestors()).collect();
@@ -248,7 +237,7 @@ fn held(reading: &Reading) -> Vec<(PathBuf, Access, OwnedFd)> {
         .collect()
 }
 
-/// Those of them that are closed to the calling thread; what lies above does not count.
+/// Those that the calling thread may not use; directories above don't count.
 fn closed(held: Vec<(PathBuf, Access, OwnedFd)>) -> Closed {
     // EACCESS: by the rights of this thread.
     let flags = AtFlags::AT_EACCESS | AtFlags::AT_EMPTY_PATH;
@@ -261,8 +250,8 @@ fn closed(held: Vec<(PathBuf, Access, OwnedFd)>) -> Closed {
         .collect()
 }
 
-/// The command that lets the service's group in; certbot keeps group and mode of a key when it
-/// renews. None where the modes are not the reason.
+/// The command that gives the service's group access; certbot keeps a key's group and mode when it renews. None if
+/// the modes are not the reason.
 fn opened(closed: &Closed, unit: &Unit) -> Option<String> {
     let group = unit.group_name()?;
     let words = |of: &dyn Fn(&Access) -> bool| {

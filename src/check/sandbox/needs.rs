@@ -1,11 +1,11 @@
-//! What an instance needs of the paths of its host, and what a unit's sandbox takes from that.
+//! Which paths an instance needs, and which of them a unit's sandbox denies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{Denial, Need, Sandbox};
-use crate::check::finding::quoted;
+use super::rules::{Denial, Need, Sandbox};
+use crate::check::names::quoted;
 use crate::check::unit::{DROP_INS, UNIT};
 use crate::config::{Config, InstanceConfig, Mode, Reload};
 use crate::host::patience::Questions;
@@ -13,7 +13,7 @@ use crate::host::patience::Questions;
 /// Paths, and what the daemon does with each.
 pub(crate) type Needs = BTreeSet<(PathBuf, Need)>;
 
-/// What an instance needs, whose lineage leads through these directories.
+/// What an instance needs whose lineage is reached through these directories.
 pub(crate) fn needs(
     config: &Config,
     instance: &InstanceConfig,
@@ -47,9 +47,7 @@ pub(crate) struct Shortfall {
 }
 
 impl Shortfall {
-    /// None where all is allowed.
-    ///
-    /// Links are followed here: call it where that may take its time.
+    /// None if everything is allowed. Follows links, which can be slow.
     pub(crate) fn between(sandbox: &Sandbox, needs: &Needs) -> Option<Shortfall> {
         let paths = needs.iter().map(|(path, _)| path.clone());
         let followed: BTreeMap<PathBuf, PathBuf> =
@@ -74,15 +72,15 @@ impl Shortfall {
     /// The lines of a drop-in that allow all of it.
     ///
     /// # Errors
-    /// A sentence: no drop-in should, or can say it.
+    /// A sentence: a drop-in should not allow it, or cannot.
     pub(crate) fn settings(&self) -> Result<BTreeSet<String>, String> {
         let mut lines = BTreeSet::new();
         for denial in &self.denials {
-            match denial.settings() {
+            match &denial.settings {
                 Some(settings) => lines.extend(settings.iter().cloned()),
                 None => {
                     return Err(format!(
-                        "keep {} elsewhere, or take {} back with `systemctl edit pgcertd`",
+                        "move {} elsewhere, or undo {} with `systemctl edit pgcertd`",
                         denial.path.display(),
                         denial.by
                     ));
@@ -111,7 +109,7 @@ pub(crate) fn command(name: &str, lines: &BTreeSet<String>) -> String {
     )
 }
 
-/// The path with links followed in the longest part of it that is there.
+/// The path with links followed in the longest part of it that exists.
 fn real(path: &Path) -> PathBuf {
     match (std::fs::canonicalize(path), path.parent(), path.file_name()) {
         (Ok(real), ..) => real,

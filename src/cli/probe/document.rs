@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{ProbeAnswer, ProbeArguments};
+use super::answer::{ProbeAnswer, ProbeArguments};
 use crate::bundle::{Certificate, Fingerprint, Thresholds};
 use crate::report::view::{CertificateView, EndView, VERSION};
 use crate::server::probe::Served;

@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::SYSTEM;
+use super::answer::SYSTEM;
 use super::document::{AddressView, ProbeJson, ProbeVerdict, Sent, ServedView};
 use crate::bundle::{Expiry, Thresholds};
 use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
-use crate::report::day;
+use crate::text::day;
 
 pub(super) fn drawn(document: &ProbeJson, now: Timestamp) -> Page {
     let mut out = Page::default();

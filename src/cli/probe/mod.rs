@@ -3,22 +3,22 @@
 //! It works on any host, without a config or a login. It looks at every address that the name resolves to, since a client may
 //! get any of them; the exit status is 0 if `verify-full` accepts what each answering address serves.
 
+mod answer;
 mod document;
 mod drawn;
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
-use std::time::Duration;
+use std::net::SocketAddr;
 
-use clap::Args;
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 
+use super::exit::{Exit, Failure, print, print_json, prober};
 use super::manual::{Chapter, Manual};
-use super::{Exit, Failure, print, print_json, prober};
-use crate::config::{Address, duration};
+use crate::config::Address;
 use crate::server::probe::{Opening, ProbeError, Prober, Served};
 use crate::trust::Roots;
+pub(super) use answer::ProbeArguments;
+use answer::{ProbeAnswer, SYSTEM, Unanswered};
 use document::ProbeJson;
 
 pub(super) const MANUAL: Manual = Manual {
@@ -63,50 +63,6 @@ pub(super) const MANUAL: Manual = Manual {
 
 fn no_chapters() -> Vec<Chapter> {
     Vec::new()
-}
-
-/// What libpq calls the system's roots.
-const SYSTEM: &str = "system";
-
-#[derive(Debug, Args)]
-pub(super) struct ProbeArguments {
-    /// The server as its clients name it; the port defaults to 5432.
-    #[arg(value_name = "HOST[:PORT]")]
-    address: Address,
-    /// Connect to this IP address, but verify for HOST, like libpq's hostaddr.
-    #[arg(long, value_name = "IP")]
-    hostaddr: Option<IpAddr>,
-    /// Trust these roots (PEM) instead of the system's, like libpq's sslrootcert=FILE.
-    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
-    ca: Option<PathBuf>,
-    /// Start TLS directly, like libpq's sslnegotiation=direct: PostgreSQL 17 and later.
-    #[arg(long)]
-    direct: bool,
-    /// The time limit for each address.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration::positive)]
-    timeout: Duration,
-}
-
-impl ProbeArguments {
-    fn opening(&self) -> Opening {
-        if self.direct {
-            Opening::Direct
-        } else {
-            Opening::Request
-        }
-    }
-}
-
-/// One address, and what was seen there.
-struct ProbeAnswer {
-    socket: SocketAddr,
-    served: Result<Served, Unanswered>,
-}
-
-/// Why nothing was seen at an address, and how to fix it.
-struct Unanswered {
-    why: String,
-    fix: String,
 }
 
 pub(super) async fn probe(wanted: &ProbeArguments, json: bool) -> Result<Exit, Failure> {

@@ -2,8 +2,8 @@
 
 use std::io::{BufRead, IsTerminal};
 
+use crate::cli::exit::{Failure, print};
 use crate::cli::page::Page;
-use crate::cli::{Failure, print};
 use crate::problem::Problem;
 use crate::setup::SetupError;
 use crate::text::{CommandLine, UNPASTEABLE};

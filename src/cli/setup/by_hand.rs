@@ -2,8 +2,8 @@
 
 use super::desk::Desk;
 use super::document::{HostLineJson, SetupJson, SetupOutcome};
+use crate::cli::exit::{Exit, Failure, print};
 use crate::cli::page::Page;
-use crate::cli::{Exit, Failure, print};
 use crate::config::Config;
 use crate::server::settings::Names;
 use crate::setup::SetupServer;

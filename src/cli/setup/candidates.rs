@@ -6,7 +6,7 @@ use std::path::Path;
 use super::desk::Desk;
 use crate::check::served_users::{ServedUsers, user_of_process};
 use crate::check::user_name;
-use crate::cli::Failure;
+use crate::cli::exit::Failure;
 use crate::config::{self, Config};
 use crate::host::look::is_same_file;
 use crate::problem::Problem;

@@ -6,12 +6,11 @@ use std::time::Duration;
 use super::candidates::ServerChoice;
 use super::desk::{Desk, SetupArguments};
 use crate::bundle::{Certificate, TrustFiles};
-use crate::cli::Failure;
+use crate::cli::exit::Failure;
 use crate::config::{self, Config, ServerKind};
 use crate::host::look::is_same_file;
 use crate::lineage::{Source, Spec, Surveyed, Tracked};
 use crate::problem::Problem;
-use crate::report::day;
 use crate::server::probe::Opening;
 use crate::setup::plan::{PlanSubject, SetupPlan};
 use crate::setup::proposal;
@@ -19,6 +18,7 @@ use crate::setup::step::change_config;
 use crate::setup::step::fragment::FragmentEntry;
 use crate::setup::survey::HostSurvey;
 use crate::setup::{SetupError, SetupServer, Site};
+use crate::text::day;
 
 /// How long a look at what a server serves may take: it only helps to choose.
 const GLANCE: Duration = Duration::from_secs(3);

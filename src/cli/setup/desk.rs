@@ -7,7 +7,7 @@ use clap::Args;
 use super::answers::SetupAnswers;
 use super::document::SetupJson;
 use super::drawn;
-use crate::cli::{Exit, Failure, print, print_json};
+use crate::cli::exit::{Exit, Failure, print, print_json};
 use crate::report::view::VERSION;
 use crate::server::probe::Prober;
 use crate::setup::SetupProgress;

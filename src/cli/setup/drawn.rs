@@ -8,12 +8,12 @@ use super::document::{SetupJson, SetupOutcome};
 use crate::bundle::{Certificate, Thresholds};
 use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD};
-use crate::report::day;
 use crate::setup::plan::SetupPlan;
 use crate::setup::step::{StepLine, change_config};
 use crate::setup::undo::Undo;
 use crate::setup::{SetupError, SetupProgress};
 use crate::text::CommandLine;
+use crate::text::day;
 
 /// What was found, and what will change.
 pub(super) fn plan(plan: &SetupPlan, version: i32, is_dry_run: bool) -> Page {

@@ -15,9 +15,9 @@ mod undo;
 
 use std::path::Path;
 
+use super::exit::{Exit, Failure, load, print, prober};
 use super::manual::{Chapter, Manual};
 use super::page::Page;
-use super::{Exit, Failure, load, print, prober};
 use crate::config::Config;
 use crate::server::probe::Opening;
 use crate::server::sql::Sql;

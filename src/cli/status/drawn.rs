@@ -10,10 +10,11 @@ use crate::cli::page::Page;
 use crate::cli::paint::{BAD, FAINT, GOOD, ODD, WIDTH, span};
 use crate::config::Config;
 use crate::deploy::state::State;
+use crate::report::host;
 use crate::report::nearing::{Holder, Nearing};
 use crate::report::view::{CertificateView, InstanceView, StatusView};
-use crate::report::{day, host};
 use crate::text::CommandLine;
+use crate::text::day;
 
 pub(super) fn drawn(config: &Config, view: &StatusView, now: Timestamp) -> Page {
     let mut out = header(view, now);

@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use tokio::task::JoinSet;
 
+use super::exit::{Exit, Failure, print, print_json, prober};
 use super::manual::{Chapter, Manual};
 use super::page::Page;
-use super::{Exit, Failure, print, print_json, prober, sources};
+use super::sources;
 use crate::config::Config;
 use crate::deploy::Keeper;
 use crate::deploy::state::State;

@@ -14,9 +14,10 @@ use crate::bundle::{Expiry, Piece, TrustFiles};
 use crate::config::Occasion;
 use crate::deploy::state::State;
 use crate::problem::Problem;
+use crate::report::host;
 use crate::report::nearing::Nearing;
 use crate::report::view::{CertificateView, CompanionPlaces, InstanceView, VERSION};
-use crate::report::{day, host};
+use crate::text::day;
 use crate::text::{shown, wrapped};
 
 /// How many changes the subject lists one by one.

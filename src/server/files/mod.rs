@@ -4,6 +4,7 @@
 //! [`FileSlot`]s.
 
 mod error;
+mod held;
 mod judge;
 mod lock;
 mod memory;
@@ -34,10 +35,10 @@ use crate::host::slot::FileSlot;
 use crate::server::postmaster::{Absence, PidFile};
 
 pub(crate) use error::FilesError;
+use held::FilesMemory;
+pub(crate) use held::{Held, HeldBy};
 pub(crate) use judge::key_rule;
 pub(crate) use lock::Lock;
-use memory::FilesMemory;
-pub(crate) use memory::{Held, HeldBy};
 pub(in crate::server) use swap::locked;
 pub(crate) use trial::{Trial, TrialFile};
 pub(crate) use write::{Keep, StagedFiles};

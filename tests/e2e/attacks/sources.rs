@@ -271,7 +271,7 @@ fn check_names_who_may_change_a_lineage() {
         .write();
     let (weight, seen) = of(&config);
     assert_eq!(
-        (&*weight, seen.contains("root alone")),
+        (&*weight, seen.contains("only root")),
         ("good", true),
         "{seen}"
     );

@@ -80,7 +80,7 @@ fn what_verify_full_refuses_is_a_problem_until_it_is_renewed() {
         println!("{} - {}", found["seen"], found["mend"]);
         says(
             found["seen"].as_str().unwrap(),
-            &["verify-full refuses", "127.0.0.1", told],
+            &["verify-full rejects", "127.0.0.1", told],
         );
     }
     stage.lineage.renew(&sound);

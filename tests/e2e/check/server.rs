@@ -84,7 +84,7 @@ fn would_not_start(stage: &Stage<'_>, (setting, value): (&str, &str), told: &[&s
     println!("{}", found["seen"]);
     says(found["seen"].as_str().unwrap(), &["would not start"]);
     says(found["seen"].as_str().unwrap(), told);
-    says(&sentence(&found), &["mend the file"]);
+    says(&sentence(&found), &["fix the file"]);
     fs::write(&file, before).unwrap();
     // Edited, although as before.
     typed(&line(&stage.finds("pending_edits", "notice")));
@@ -120,7 +120,7 @@ fn a_file_of_the_configuration_that_does_not_load_is_found() {
         found["seen"].as_str().unwrap(),
         &["root certificate file", ca.to_str().unwrap()],
     );
-    says(&sentence(&found), &["mend what is named"]);
+    says(&sentence(&found), &["fix what is named"]);
     fs::rename(ca.with_extension("away"), &ca).unwrap();
     stage.is_well("restart");
 

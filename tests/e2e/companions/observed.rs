@@ -94,7 +94,7 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
     observed.tells(
         "out_of_date",
         false,
-        &["crl.pem does not match", "does not write"],
+        &["crl.pem does not match", "something else writes"],
     );
     daemon.wait_for_log(": out_of_date");
     let would = observed
@@ -109,7 +109,7 @@ fn observed_ca_and_crl_files_that_differ_are_told_of_and_never_written() {
         &[
             "ca.pem does not match",
             "crl.pem does not match",
-            "does not write",
+            "something else writes",
         ],
     );
     let back = observed.runs(&["rollback", NAME]);

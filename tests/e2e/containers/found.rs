@@ -21,7 +21,7 @@ fn is_observed(ground: &mut Ground<'_>, servers: [(&Cluster, &Container); 2]) ->
         says(
             ground.state(&config, name),
             "out_of_date",
-            &["does not write it"],
+            &["something else writes the file"],
         );
         let forced = ground.pgcertd(&config, &["sync", "--force", "--json", name]);
         assert_eq!(forced.instance(name)["outcome"], "failed", "{forced:?}");

@@ -48,7 +48,7 @@ fn is_observed(stage: &mut Stage<'_>) {
     stage.renew();
     says(
         &problem(&stage.becomes("out_of_date")),
-        &["does not write it"],
+        &["something else writes the file"],
     );
     daemon.wait_for_log(": out_of_date");
     stage.synced(&["--force"], "failed", 1);

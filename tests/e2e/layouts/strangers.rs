@@ -20,14 +20,14 @@ fn what_is_not_supported_is_named_with_what_is() {
     let mut stage = Stage::new(&world);
     let file = stage.cluster.data_directory().join("PG_VERSION");
     let (well, code) = checked(&stage);
-    says(&well, &["is of PostgreSQL 15"]);
+    says(&well, &["PostgreSQL 15"]);
     assert_eq!(code, 0);
 
     // The file is the only thing by which pgcertd tells versions, and the server reads it at its start alone.
     for other in ["12", "99", "8.4"] {
         fs::write(&file, format!("{other}\n")).unwrap();
         let (told, code) = checked(&stage);
-        let is = format!("is of PostgreSQL {other}");
+        let is = format!("PostgreSQL {other}");
         says(&told, &[&is, "use PostgreSQL 13 to 19"]);
         assert_eq!(code, 0, "it stops no deployment");
     }

@@ -46,7 +46,7 @@ fn takes_in(world: &World, config: &Config, node: &Node, ca: &Ca, lineage: &mut 
     eventually_state(world, config, REPLICA, "not_used");
     synced("deployed");
     let checked = pgcertd(world, config, &["check", "--json"]);
-    let version = format!("it is Patroni {}.", node.major());
+    let version = format!("Patroni {}.", node.major());
     says(checked.stdout(), &[&version, "TLS is on"]);
 
     let root = ca.root().display();

@@ -19,7 +19,7 @@ fn sandbox(drop_ins: &[&str]) -> Sandbox {
 
 fn denied(sandbox: &Sandbox, path: &str, need: Need) -> Option<(String, Vec<String>)> {
     let denial = sandbox.denies(Path::new(path), need)?;
-    let lines = denial.settings().unwrap_or_default().to_vec();
+    let lines = denial.settings.clone().unwrap_or_default();
     Some((denial.by, lines))
 }
 
