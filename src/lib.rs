@@ -21,13 +21,13 @@
 //! | [`lineage`] | watches directories, decides when a renewal is finished (`settle/`, pure), reads it once, on a thread that can do nothing else | `lineage/mod.rs` |
 //! | [`bundle`] | PEM and X.509: a bundle that exists is one that Postgres can load | `bundle/mod.rs` |
 //! | [`trust`] | what verifying clients accept, whatever they trust | `trust/mod.rs` |
-//! | [`deploy`] | compares, plans (`deploy/plan.rs`, pure), acts (`attempt/`: install, reload, verify, roll back) and names the state (`deploy/state.rs`, pure) | `deploy/mod.rs` |
-//! | [`server`] | one Postgres, PgBouncer or Patroni: its process, files, settings, and what it serves | `server/mod.rs` |
+//! | [`deploy`] | compares, plans (`deploy/plan.rs`, pure), acts (`deploy/attempt/`: install, reload, verify, roll back; `watch.rs` there knows when what a server shows is proof) and names the state (`deploy/state.rs`, pure) | `deploy/mod.rs` |
+//! | [`server`] | one Postgres, PgBouncer or Patroni: its process, files, settings, and what it serves; what is different about a kind is a row in `server/profile.rs` and how it is found in `server/kinds.rs` | `server/mod.rs` |
 //! | [`report`] | says what is new, once: journal, `status`, metrics | `report/mod.rs` |
 //! | [`notify`] | a process of its own that tells a person | `notify/mod.rs` |
 //! | [`check`] | what `pgcertd check` looks at: `check/table.rs` lists it all | `check/mod.rs` |
 //! | [`acme`] | the ACME clients of a host, their schedules and old hooks | `acme/mod.rs` |
-//! | [`setup`] | sets up a server once: survey, proposal, plan, steps, undo | `setup/mod.rs` |
+//! | [`setup`] | sets up a server once: a plan is a list of steps (`setup/step/`), each shown, applied and undone | `setup/mod.rs` |
 //! | [`host`] | what any Linux program asks of its host: files, processes, commands, threads with rights | `host/mod.rs` |
 //!
 //! Below them all: [`problem`] (`problem.rs`), the one way a fault is told (what, why, fix, command), and [`text`] (`text.rs`),
@@ -59,10 +59,6 @@ mod reference;
 mod report;
 mod server;
 mod setup;
-#[cfg(test)]
-#[path = "../tests/e2e/world/skipped.rs"]
-#[expect(unreachable_pub, reason = "the end-to-end tests have it too")]
-mod skipped;
 #[doc(hidden)]
 pub mod testing;
 mod text;

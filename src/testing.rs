@@ -71,3 +71,8 @@ pub mod setup {
         pub use crate::setup::require_tls::{Tightened, Tightening, TighteningError};
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/e2e/world/skipped.rs"]
+#[expect(unreachable_pub, reason = "the end-to-end tests have it too")]
+pub(crate) mod skipped;

@@ -377,7 +377,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
     use crate::host::look;
-    use crate::skipped::Skipped;
+    use crate::testing::skipped::Skipped;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 

@@ -89,7 +89,7 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test that panics has failed")]
     use super::*;
     use crate::host::privilege::is_root;
-    use crate::skipped::Skipped;
+    use crate::testing::skipped::Skipped;
     use std::fs;
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::skipped::Skipped;
+use crate::testing::skipped::Skipped;
 
 /// Runs a program in the repository; nothing where it is not installed, which is said.
 fn run(program: &str, arguments: &[&str]) -> Option<Output> {

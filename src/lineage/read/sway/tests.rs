@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::bundle::TrustFiles;
 use crate::lineage::read::{FileNames, ReadError, Reading, Spec, read};
-use crate::skipped::Skipped;
+use crate::testing::skipped::Skipped;
 
 const ALICE: u32 = 70_001;
 const BOB: u32 = 70_002;
