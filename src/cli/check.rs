@@ -57,7 +57,7 @@ fn chapters() -> Vec<Chapter> {
             .term("!", "something is broken or unsafe, or will be")
             .term("?", "it could not be checked; the missing right is named")
             .term("note", "worth knowing")
-            .term("ok", "as it should be"),
+            .term("ok", "good"),
         CHECKS
             .iter()
             .fold(findings, |chapter, check| chapter.term(check.id, check.good)),
@@ -176,7 +176,7 @@ fn told(line: &ReportLine) -> Page {
     if let Some(lacks) = &finding.lacks {
         out.labelled("ask", format_args!("as {lacks}"));
     }
-    out.mended(&problem.fix, problem.command.as_ref());
+    out.remedy(&problem.fix, problem.command.as_ref());
     out
 }
 

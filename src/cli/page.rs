@@ -112,7 +112,7 @@ impl Page {
 
     /// A fix: `text`, and below it the command, whole on its own line, so that it can be pasted. Nothing if there is
     /// neither.
-    pub(crate) fn mended(&mut self, text: &str, command: Option<&CommandLine>) -> &mut Page {
+    pub(crate) fn remedy(&mut self, text: &str, command: Option<&CommandLine>) -> &mut Page {
         match (text, command) {
             ("", None) => self,
             (text, None) => self.labelled("fix", text),
@@ -193,7 +193,7 @@ mod tests {
             .line(HOSTILE);
         page.labelled(HOSTILE, HOSTILE)
             .marked(ODD, HOSTILE, HOSTILE)
-            .mended(HOSTILE, None);
+            .remedy(HOSTILE, None);
         page.hanging(HOSTILE).indented(BAD, 4, HOSTILE);
         let Page(text) = page;
         let controls = text.chars().filter(|c| c.is_control() && *c != '\n');

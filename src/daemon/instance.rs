@@ -156,7 +156,7 @@ impl InstanceTask {
             instance: self.index,
         };
         let looked = |sight: &InstanceSnapshot| {
-            // A server that runs is not waiting for its files: what is amiss is mended, and what
+            // A server that runs is not waiting for its files: what is amiss is repaired, and what
             // it serves is looked at, after the start.
             if matches!(sight.server, Server::Up(_)) {
                 drop(self.news.send(filed));

@@ -22,7 +22,7 @@ pub(super) enum DaemonNews {
         instance: usize,
         directories: BTreeSet<PathBuf>,
     },
-    /// An instance's files were looked at, and mended where a stopped server could not load them.
+    /// An instance's files were checked, and repaired if a stopped server could not load them.
     Filed { instance: usize },
     /// Where an instance's server leaves its number, as its own configuration says now.
     PidFile {

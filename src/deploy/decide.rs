@@ -19,7 +19,7 @@ use crate::server::{InstanceError, InstanceSnapshot, Unseen};
 /// How often a decision is made anew because the lineage changed while it was made.
 const DECISIONS: usize = 3;
 
-/// That it is not known whether a server would see what is written for it, and what mends that.
+/// It is not known whether a server would see what is written for it.
 pub(super) fn unseen_targets(cannot: &CannotLook) -> Problem {
     let subject = "it is not known whether the server sees the files in their directories, so nothing was written";
     cannot.problem().about(subject)

@@ -110,7 +110,7 @@ impl Keeper {
             None
         };
         let settings = match (&sight.server, ask, installed) {
-            // What the server has under the name that they give may be a file of before.
+            // What the server has under the name that they give may be an older file.
             _ if pinned.is_some() => None,
             (Server::Up(process), true, _) if wanted => Some(self.settings(process, &sight).await),
             // The right leaf may be read from another file, which no renewal reaches.

@@ -17,7 +17,7 @@ use crate::server::{InstanceSnapshot, Server};
 use crate::trust::{self, Fault, Needed, Roots};
 
 /// How long a bundle that Postgres refused is left alone if nothing else changes: a CA or CRL
-/// file may have been at fault, and nothing tells when that is mended.
+/// file may have been at fault, and nothing tells when that is fixed.
 const REFUSAL_HOLDS: SignedDuration = SignedDuration::from_hours(24);
 
 /// How often within [`REWRITE_WINDOW`] something else may rewrite the installed files before
@@ -389,7 +389,7 @@ impl Comparison<'_> {
         }
         match self.candidate() {
             Some(bundle) => self.towards(bundle),
-            None => self.mend(),
+            None => self.repair(),
         }
     }
 
@@ -409,7 +409,7 @@ impl Comparison<'_> {
         if down && waits {
             // The server will start on what was proven. The source may still be refused, which
             // nobody sees before it is up; then it is deployed like any other.
-            return match self.mend() {
+            return match self.repair() {
                 Plan::Nothing if !same && self.broken() => deploy(true),
                 proven_or_nothing => proven_or_nothing,
             };
@@ -424,7 +424,7 @@ impl Comparison<'_> {
     }
 
     /// What cannot load is replaced by what could, without the source.
-    fn mend(&self) -> Plan {
+    fn repair(&self) -> Plan {
         let look = self.look();
         let held = |identity: Identity| self.is_held(identity);
         let installed_is_held = self.installed().is_some_and(|i| held(i.identity()));

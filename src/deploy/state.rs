@@ -216,9 +216,8 @@ impl Observation {
             Installed::Usable(bundle) => {
                 let named = settings.companions_not_used(config) == Ok(None);
                 if let Some(fault) = sight.look.companions_fault.as_ref().filter(|_| named) {
-                    let mend = "don't restart it until that is fixed";
-                    let mended = Problem::new(fault, mend).with(config.command(&["sync"]));
-                    return Some(mended);
+                    let fix = "don't restart it until that is fixed";
+                    return Some(Problem::new(fault, fix).with(config.command(&["sync"])));
                 }
                 let held = sight.look.held.as_ref()?;
                 let served = self.served.as_ref().ok().map(|s| s.leaf.fingerprint());
@@ -241,8 +240,8 @@ impl Observation {
         } else {
             format!("{} with {}", cert.display(), key.display())
         };
-        let mend = format!("don't restart it until {pair} holds a matching certificate and key");
-        Some(Problem::new(why, mend).with(config.command(&["sync"])))
+        let fix = format!("don't restart it until {pair} holds a matching certificate and key");
+        Some(Problem::new(why, fix).with(config.command(&["sync"])))
     }
 
     /// Whether the server could start with what is installed, as far as that can be told. A server
@@ -548,7 +547,7 @@ fn no_restart() -> String {
     format!("{FIX_FIRST}; don't restart the server before that: it would not start")
 }
 
-/// What mends it is the set-up, but where pgcertd is to touch nothing.
+/// `setup` fixes it, unless pgcertd is told to touch nothing.
 fn not_used_by(config: &config::InstanceConfig, not_used: Problem) -> Problem {
     match (config.kind(), config.mode) {
         (ServerKind::Postgres, Mode::Manage | Mode::Reload) => {

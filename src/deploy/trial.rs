@@ -1,5 +1,5 @@
-//! A bundle that was put in place and not yet proven: when that is over, and how it is told where
-//! the one of before takes its place again.
+//! A bundle that was put in place and not yet proven served: when its trial is over, and what is reported if the
+//! previous one takes its place again.
 //!
 //! The decision to put that back is part of [`plan`](super::plan): it is taken only while the server
 //! is down, where it might not start on what nobody has tried.
@@ -68,19 +68,19 @@ impl Observation {
                 return None;
             }
             let previous = previous.fingerprint().short();
-            let why = format!(
+            let what = format!(
                 "{new} is installed but {name} has not been seen to serve it yet, and it may be why {name} does not start"
             );
-            let mend = format!("to put back {previous}, which was served before it");
-            return Some(Problem::new(why, mend).with(config.command(&["sync"])));
+            let fix = format!("to put back {previous}, which was served before it");
+            return Some(Problem::new(what, fix).with(config.command(&["sync"])));
         }
         let installed = look.installed.bundle().filter(|_| self.is_taken_back())?;
-        let why = format!(
+        let what = format!(
             "{new} had not been proven served when {name} went down; {} is back in its place",
             installed.fingerprint().short()
         );
-        let mend = format!("{new} will be deployed once {name} is running");
-        Some(Problem::new(why, mend))
+        let fix = format!("{new} will be deployed once {name} is running");
+        Some(Problem::new(what, fix))
     }
 }
 
@@ -118,7 +118,7 @@ impl Keeper {
         not_forgotten(ended.await)
     }
 
-    /// Tells of a deployment by its cause: the bundle of before, put in the place of one on trial,
+    /// Reports a deployment by its cause: the previous bundle, put in the place of one on trial,
     /// is about that one.
     pub(super) fn told_by_cause(
         &mut self,

@@ -214,14 +214,14 @@ fn without_a_previous_bundle_that_may_go_in_a_rollback_is_refused() {
     let row = rolled_back(&stage, &[], "refused", 1);
     says(
         &problem(&row),
-        &[&expired.fingerprint[..6], "expired", "stays"],
+        &[&expired.fingerprint[..6], "expired", "stay"],
     );
     keeps(&stage, &second, reloads);
 
     // What is installed already, and was not rolled back to.
     fs::write(stage.kept("previous.pem"), second.combined_pem()).unwrap();
     let row = rolled_back(&stage, &[], "refused", 1);
-    says(&problem(&row), &["is what is installed", "renew"]);
+    says(&problem(&row), &["is already installed", "renew"]);
     keeps(&stage, &second, reloads);
 
     let unknown = stage.pgcertd(&["rollback", "17-main"]);
@@ -331,7 +331,7 @@ fn after_a_refusal_by_postgres_there_is_nothing_earlier_to_go_back_to() {
     let row = rolled_back(&stage, &[], "refused", 1);
     says(
         &problem(&row),
-        &[&second.fingerprint[..6], "is what is installed"],
+        &[&second.fingerprint[..6], "is already installed"],
     );
     let after = fs::read_to_string(stage.kept("held.json")).unwrap();
     assert_eq!(after, held);

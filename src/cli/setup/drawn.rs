@@ -162,7 +162,7 @@ pub(super) fn finished(
     }
     for (why, command) in &document.obstacles {
         out.labelled("note", why);
-        out.mended("", command.as_ref());
+        out.remedy("", command.as_ref());
     }
     if let Some(daemon) = daemon {
         next(&mut out, daemon);

@@ -162,7 +162,7 @@ fn ending(instance: &InstanceView, nearing: &Nearing<'_>) -> Page {
     };
     out.end().styled(style, mark).put(" ").hanging(line);
     out.labelled("why", &problem.what);
-    out.mended(&problem.fix, problem.command.as_ref());
+    out.remedy(&problem.fix, problem.command.as_ref());
     out
 }
 
@@ -178,7 +178,7 @@ fn explained(instance: &InstanceView) -> Page {
     match &instance.details {
         Some(details) => {
             out.labelled("why", &details.what);
-            out.mended(&details.fix, details.command.as_ref());
+            out.remedy(&details.fix, details.command.as_ref());
         }
         None => {
             out.labelled("why", instance.problem.as_deref().unwrap_or_default());
@@ -418,7 +418,7 @@ mod tests {
             ),
         ] {
             let mut page = Page::default();
-            page.mended(fix, command.and_then(CommandLine::checked).as_ref());
+            page.remedy(fix, command.and_then(CommandLine::checked).as_ref());
             assert_eq!(page.plain(), drawn);
         }
         let mut view = view(State::InSync, 80, 80);

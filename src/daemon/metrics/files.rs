@@ -48,7 +48,7 @@ pub(super) enum MetricsFileError {
 }
 
 impl MetricsFileError {
-    /// What is wrong, and what mends it; `key` is the one of the config that names the path.
+    /// What is wrong and how to fix it; `key` is the one of the config that names the path.
     pub(crate) fn problem(&self, key: &str) -> Problem {
         let why = self.to_string();
         match self {
@@ -63,11 +63,11 @@ impl MetricsFileError {
             )
             .with(format!("ss -lxp src {}", path.display())),
             MetricsFileError::Unasked { path, .. } => {
-                let mend = format!(
+                let fix = format!(
                     "remove it (`rm {}`) if no process is shown by",
                     path.display()
                 );
-                Problem::new(why, mend).with(format!("ss -lxp src {}", path.display()))
+                Problem::new(why, fix).with(format!("ss -lxp src {}", path.display()))
             }
             MetricsFileError::Reach { .. } => Problem::new(why, format!("set another {key}")),
             MetricsFileError::Privilege(_) => Problem::new(why, ""),

@@ -47,10 +47,10 @@ fn tcp(address: SocketAddr) -> Result<Door, Problem> {
         let why = format!("{address}: cannot listen there: {error}");
         match error.kind() {
             std::io::ErrorKind::AddrInUse => {
-                let mend =
+                let fix =
                     format!("set another {KEY}, or stop the process listening there, shown by");
                 let command = format!("ss -ltnp sport = :{}", address.port());
-                Problem::new(why, mend).with(command)
+                Problem::new(why, fix).with(command)
             }
             _ => Problem::new(why, format!("set another {KEY}")),
         }

@@ -96,7 +96,7 @@ impl Before {
         shown.leaf != new.fingerprint() || shown.authorities == before()
     }
 
-    /// Whether `new` has the leaf of before, so that only its CAs can show that it was loaded.
+    /// Whether `new` has the same leaf as before, so that only its CAs can show that it was loaded.
     pub(super) fn has_leaf_of(&self, new: &Bundle) -> bool {
         self.leaf() == Some(new.fingerprint())
     }

@@ -72,7 +72,7 @@ impl<'a> Deployment<'a, Reloaded> {
         })))
     }
 
-    /// What a person is told: what is so, the likely cause, and what mends it.
+    /// What happened, the likely cause, and how to fix it.
     async fn shut_out_reason(&mut self, how: &str) -> Problem {
         let process = Arc::clone(&self.state.process);
         let ciphers = self.instance.ciphers(&process, &self.before.sight).await;
@@ -96,7 +96,7 @@ impl<'a> Deployment<'a, Reloaded> {
 }
 
 impl Deployment<'_, Refused> {
-    /// Has the server load what is back, and looks whether clients get in again.
+    /// Reloads the server with the restored files, and checks whether clients can connect again.
     pub(super) async fn returned(&mut self, way: WayBack) -> Returned {
         let config = &self.instance.config;
         let process = Arc::clone(&self.state.process);

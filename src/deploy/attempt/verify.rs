@@ -241,7 +241,7 @@ impl<'a> Deployment<'a, Reloaded> {
     }
 
     /// A configured address may lead to another host of the row, or to a proxy, that serves the
-    /// very leaf of before: then the server itself, seen where it listens, tells.
+    /// very same old leaf: then the server itself, asked where it listens, tells.
     async fn shown_by_another(&self, served: &Served, limit: Duration) -> Option<Unseen> {
         let process = &self.state.process;
         self.instance.another(process, served, limit).await
@@ -318,7 +318,7 @@ impl<'a> Deployment<'a, Reloaded> {
         if let Some(problem) = Box::pin(self.blocked(&settings)).await {
             return Verdict::Ended(Ending::unverified(problem));
         }
-        // What was mended before it was looked for is to blame as well.
+        // What was fixed before anyone looked for it may be to blame as well.
         if self.state.again < MOST_AGAIN && self.is_mended(&settings).await {
             return self.signalled_again(None).await;
         }

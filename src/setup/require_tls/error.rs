@@ -55,7 +55,7 @@ pub enum TighteningError {
     /// The file is nothing that a rename could replace.
     #[error("{}: it is {what}, which pgcertd does not replace", file.display())]
     Odd { file: PathBuf, what: &'static str },
-    /// The directory for the file of before is another user's.
+    /// The directory for the saved file is another user's.
     #[error("{}: it belongs to user {uid}, who is neither root nor the server's user", directory.display())]
     Stranger { directory: PathBuf, uid: u32 },
     /// A step on a file failed.
@@ -66,10 +66,10 @@ pub enum TighteningError {
         #[source]
         source: Errno,
     },
-    /// The server does not accept what was written; the files of before are back.
+    /// The server does not accept what was written; the previous files are back.
     #[error("with the change, the server refuses {} ({why}); what was changed is as it was before, and nothing was reloaded", file.display())]
     Refused { file: PathBuf, why: String },
-    /// The file of before is gone, or is another.
+    /// The saved file is gone, or is another one.
     #[error("{}: it is not the file that pgcertd saved, so that {} stays as it is; what was changed there is marked by hostssl and by lines that name pgcertd", backup.display(), file.display())]
     Unsaved {
         /// The file that was changed.

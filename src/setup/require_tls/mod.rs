@@ -11,7 +11,7 @@
 //! Lines for Unix sockets, loopback and TLS stay. Where a line was for this host's clients as well,
 //! they get a line of their own before it, so that nothing changes for them.
 //!
-//! A record and the file of before may lie where the server's user can write, and the file itself
+//! A record and the saved file may lie where the server's user can write, and the file itself
 //! may be root's: an undo believes neither. It puts back only what a tightening of that very text
 //! gives, so that a forged one can do no more than loosen such lines again.
 //!
@@ -66,7 +66,7 @@ pub struct Tightened {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct ReplacedFile {
     file: PathBuf,
-    /// Holds the bytes of before.
+    /// Holds the previous bytes.
     backup: PathBuf,
     before: String,
     /// The digest of what was written.
@@ -223,7 +223,7 @@ impl Tightened {
     ///
     /// # Errors
     /// A file was edited since, and then none is touched; a saved file is gone; a file cannot be
-    /// written; or the server refuses a line of the files of before.
+    /// written; or the server refuses a line of the previous files.
     pub async fn undo(&self, sql: &Sql, owner: Ids) -> Result<(), TighteningError> {
         let settings = sql.server_settings().await?;
         let dialect = Dialect::from_version(sql.version);
@@ -295,7 +295,7 @@ impl Tightened {
 }
 
 impl ReplacedFile {
-    /// Where the bytes of before are, in a directory of root's or of the server's user.
+    /// Where the previous bytes are, in a directory of root's or of the server's user.
     fn backup_place(&self, owner: Ids) -> Result<Arc<HbaFile>, TighteningError> {
         let (Some(keep), Some(name)) = (self.backup.parent(), self.backup.file_name()) else {
             return Err(self.unsaved());
@@ -333,7 +333,7 @@ impl ReplacedFile {
     }
 }
 
-/// What the bytes of before are called: by what they are, so that none is ever written over.
+/// What the previous bytes are called: by what they are, so that none is ever written over.
 pub(super) fn backup_name(file: &Path, digest: &str) -> OsString {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     let digest: String = digest.chars().take(12).collect();

@@ -383,13 +383,13 @@ fn a_server_that_no_instance_covers_does_not_vanish_when_a_look_fails() {
     daemon.wait_for_log(&data);
     let fault = Fault::in_call("readlink", "ENOMEM", "memory").at(&exe);
     let attached = Attached::to(&world, daemon.pid(), &fault.arguments());
-    let line = daemon.wait_for_log("may be overlooked");
+    let line = daemon.wait_for_log("may go unnoticed");
     says(&line, &["readlink", &exe, "memory"]);
     // Other tests' servers come and go on this host.
     let has_ended = || {
         let log = daemon.log();
         log.lines()
-            .any(|line| line.contains(&data) && line.contains("has ended"))
+            .any(|line| line.contains(&data) && line.contains("has stopped"))
     };
     assert!(!has_ended(), "{}", daemon.log());
     attached.detach();

@@ -169,7 +169,7 @@ fn nor_is_one_that_a_lineage_of_ones_own_layout_leads_to() {
         let config = Config::new(&world).instance(entry).write();
         let refused = pgcertd(&world, &config, &["sync"]);
         assert_eq!(refused.code(), 2, "{refused:?}");
-        says(refused.stderr(), &["a file of a lineage"]);
+        says(refused.stderr(), &["belongs to a lineage"]);
     }
     // The service's user may not look into the lineage, and its one thread that may finds where it leads.
     fs::set_permissions(&lineage, fs::Permissions::from_mode(0o700)).unwrap();

@@ -119,7 +119,7 @@ fn a_user_without_rights_is_told_what_it_may_not_see_and_the_rest() {
     assert_eq!(seen.instance("served_trusted")["weight"], "good");
     let text = nobody.run(&stage.config, &["check"]);
     println!("{}", text.stdout());
-    says(text.stdout(), &["not seen", "as root", NAME]);
+    says(text.stdout(), &["unchecked", "as root", NAME]);
     assert_eq!(text.code(), 1);
     assert_eq!(stage.checked().ill(), Vec::<String>::new());
 }

@@ -390,7 +390,7 @@ fn a_poolers_files_that_others_place_are_loaded_or_observed() {
     let before = Inventory::under([stage.config.state_directory(), &stage.pooler.config_file()]);
     let second = stage.renew();
     let seen = stage.becomes("out_of_date");
-    says(&problem(&seen), &["does not write"]);
+    says(&problem(&seen), &["something else writes the file"]);
     daemon.wait_for_log(": out_of_date");
     stage.synced(&["--force"], "failed", 1);
     before.is_untouched();

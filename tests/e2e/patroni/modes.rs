@@ -80,10 +80,10 @@ fn observes(stage: &mut Stage<'_>, daemon: &Daemon) {
     let placed = inventory(stage);
     says(
         &problem(&stage.becomes("not_served")),
-        &["does not do in mode observe"],
+        &["in mode observe pgcertd does not"],
     );
     stage.done(&["sync", "--force"], "failed", 1);
-    let reload = "does not do in mode observe";
+    let reload = "in mode observe pgcertd does not";
     weighs(stage.checked("served"), "problem", &[reload]);
     stage.keeps(&first);
     assert_eq!(stage.solo.node.reloads(), 0);
@@ -101,7 +101,7 @@ fn loads_what_others_place(stage: &mut Stage<'_>) -> Issued {
     stage.becomes("out_of_date");
     stage.done(&["sync"], "failed", 1);
     let row = stage.done(&["rollback", API], "refused", 1);
-    says(&problem(&row), &["others place the files"]);
+    says(&problem(&row), &["something else places the files"]);
     assert_eq!(stage.solo.node.reloads(), 1);
 
     stage.world.place(&third, &stage.target);

@@ -333,7 +333,7 @@ fn wrong_arguments_are_status_2() {
             ["127.0.0.1:1", "--hostaddr=localhost"],
             "invalid IP address",
         ),
-        (["/run/postgresql", "--json"], "no TLS over Unix sockets"),
+        (["/run/postgresql", "--json"], "speak TLS over Unix sockets"),
     ] {
         let done = probe(&args);
         assert_eq!(done.code(), 2, "{done:?}");
