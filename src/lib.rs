@@ -21,7 +21,7 @@
 //! | [`lineage`] | watches directories, decides when a renewal is finished (`settle/`, pure), reads it once, on a thread that can do nothing else | `lineage/mod.rs` |
 //! | [`bundle`] | PEM and X.509: a bundle that exists is one that Postgres can load | `bundle/mod.rs` |
 //! | [`trust`] | what verifying clients accept, whatever they trust | `trust/mod.rs` |
-//! | [`deploy`] | compares, plans (`deploy/plan.rs`, pure), acts (`deploy/attempt/`: install, reload, verify, roll back; `watch.rs` there knows when what a server shows is proof) and names the state (`deploy/state.rs`, pure) | `deploy/mod.rs` |
+//! | [`deploy`] | compares, plans (`deploy/plan.rs`, pure), acts (`deploy/attempt/`: install, verify, roll back; `deploy/attempt/watch.rs` says when what a server shows is proof) and names the state (`deploy/state.rs`, pure) | `deploy/mod.rs` |
 //! | [`server`] | one Postgres, PgBouncer or Patroni: its process, files, settings, and what it serves; what is different about a kind is a row in `server/profile.rs` and how it is found in `server/kinds.rs` | `server/mod.rs` |
 //! | [`report`] | says what is new, once: journal, `status`, metrics | `report/mod.rs` |
 //! | [`notify`] | a process of its own that tells a person | `notify/mod.rs` |
