@@ -27,7 +27,7 @@ pub(crate) const DEFAULT_TARGET: &str = "server.pem";
 /// The default of [`WatchConfig::resync`].
 pub(crate) const DEFAULT_RESYNC: Duration = Duration::from_secs(600);
 
-/// The whole configuration. Its keys and their defaults are declared in [`keys`].
+/// The whole configuration. Its keys and their defaults are declared in [`keys`](super::keys).
 ///
 /// All paths are absolute, without `.` and `..`. A relative path was resolved against the directory of the file that it
 /// was written in.

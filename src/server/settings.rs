@@ -1,6 +1,6 @@
 //! What an instance's configuration says of its TLS files, asked of Postgres itself.
 //!
-//! How it is asked is in [`Program`].
+//! How it is asked is in [`Program`](super::program::Program).
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;

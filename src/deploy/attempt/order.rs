@@ -53,6 +53,6 @@ pub(crate) enum Replaced {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Proven {
     pub(crate) bundle: Identity,
-    /// The run of the server that showed it ([`Process::run`]).
+    /// The run of the server that showed it ([`Process::run`](crate::server::process::Process::run)).
     pub(crate) run: i64,
 }
