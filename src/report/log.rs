@@ -14,13 +14,13 @@ use std::os::unix::fs::MetadataExt;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber, Value};
 use tracing_journald::{Priority, PriorityMappings};
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use super::event::RAISED;
 use crate::text::shown;
@@ -29,7 +29,11 @@ use crate::text::shown;
 ///
 /// Called once, by the binary; a second call changes nothing. Returns whether it is the journal.
 pub(crate) fn start() -> bool {
-    let filter = EnvFilter::try_from_env("PGCERTD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var("PGCERTD_LOG").ok();
+    let filter = asked
+        .filter(|text| !text.is_empty())
+        .and_then(|text| text.parse::<Targets>().ok())
+        .unwrap_or_else(|| Targets::new().with_default(Level::INFO));
     let registry = tracing_subscriber::registry().with(filter);
     let journals = if is_journal(&std::io::stderr()) {
         journal(Priority::Error, Priority::Informational)
