@@ -30,7 +30,7 @@
 //! | [`setup`] | sets up a server once: a plan is a list of steps (`setup/step/`), each shown, applied and undone | `setup/mod.rs` |
 //! | [`host`] | what any Linux program asks of its host: files, processes, commands, threads with rights | `host/mod.rs` |
 //!
-//! Below them all: [`problem`] (`problem.rs`), the one way a fault is told (what, why, fix, command), and [`text`] (`text.rs`),
+//! Below them all: [`problem`] (`problem.rs`), the one way a fault is reported (what, why, fix, command), and [`text`] (`text.rs`),
 //! which shows text that others chose so that no terminal obeys it. [`testing`] (`testing.rs`) is what the tests beside the
 //! crate use; all else is private. `reference/`, part of the tests alone, makes man pages, completions and schemas.
 //!

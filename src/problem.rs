@@ -1,7 +1,7 @@
-//! The one way a fault is told: what is wrong, why that matters, what to do about it, and what to type.
+//! The one way a fault is reported: what is wrong, why it matters, how to fix it, and the command to run.
 //!
-//! An error offers its `problem()`, and whoever passes it on passes all of it. The parts become a sentence only where
-//! somebody reads it; nothing takes a sentence apart again.
+//! An error has a `problem()`, which is passed on whole. Its parts become a sentence only where a person reads it;
+//! no code takes a sentence apart again.
 
 use std::fmt;
 
@@ -9,25 +9,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::{CommandLine, UNPASTEABLE};
 
-/// A fault, in parts. In JSON it is an object with `why` (what is wrong), `mend` and `command`.
+/// A fault in its parts. In JSON it is an object with `why` (what is wrong), `mend` and `command`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// What is wrong, as a sentence without its full stop.
     #[serde(rename = "why")]
     pub(crate) what: String,
-    /// Why that matters, as `check` explains it; empty elsewhere.
+    /// Why it matters, as `check` explains it; empty elsewhere.
     #[serde(skip)]
     pub(crate) why: String,
-    /// What to do about it, the same; empty where the command says it, or there is nothing to do.
+    /// How to fix it, also without a full stop; empty if the command says it, or no action is needed.
     #[serde(rename = "mend")]
     pub(crate) fix: String,
-    /// What to type, as root; where `fix` says something, this is how it ends.
+    /// The command to run, as root; it completes what `fix` says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) command: Option<CommandLine>,
 }
 
 impl Problem {
-    /// With what a person has to do; empty where there is nothing to do, or a command follows.
+    /// `fix` is empty if no action is needed, or a command follows.
     pub(crate) fn new(what: impl Into<String>, fix: impl Into<String>) -> Problem {
         Problem {
             what: what.into(),
@@ -36,8 +36,8 @@ impl Problem {
         }
     }
 
-    /// With a command that fixes it, or that ends what `fix` says. Where a character of it would not be seen as what
-    /// it is, a person is told so in its place.
+    /// With the command that fixes it, or completes what `fix` says. If it has a character that a terminal would obey or
+    /// hide, the fix says so instead.
     pub(crate) fn with(mut self, command: impl Into<String>) -> Problem {
         self.command = CommandLine::checked(command);
         if self.command.is_none() {
@@ -47,7 +47,7 @@ impl Problem {
         self
     }
 
-    /// With these words before what is wrong, and a colon between them.
+    /// Puts the subject and a colon before what is wrong.
     pub(crate) fn about(self, subject: impl fmt::Display) -> Problem {
         Problem {
             what: format!("{subject}: {}", self.what),
@@ -55,7 +55,7 @@ impl Problem {
         }
     }
 
-    /// With more of what is so.
+    /// Adds a clause to what is wrong.
     pub(crate) fn and(self, more: impl fmt::Display) -> Problem {
         Problem {
             what: format!("{}; {more}", self.what),
@@ -63,13 +63,13 @@ impl Problem {
         }
     }
 
-    /// What is wrong in each of several, one after the other.
+    /// What is wrong in each of them, as one text.
     pub(crate) fn whats(problems: &[Problem]) -> String {
         let whats: Vec<&str> = problems.iter().map(|problem| &*problem.what).collect();
         whats.join("; ")
     }
 
-    /// What to do about it, in one line; empty where there is nothing to do.
+    /// How to fix it, in one line; empty if no action is needed.
     pub(crate) fn remedy(&self) -> String {
         match (self.fix.as_str(), &self.command) {
             (fix, None) => fix.to_owned(),
@@ -79,7 +79,7 @@ impl Problem {
     }
 }
 
-/// What is wrong and what to do about it, in one sentence.
+/// What is wrong and how to fix it, in one sentence.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
@@ -90,7 +90,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A fault about which there is nothing to do but what it says.
+/// A fault without a fix beyond what it says.
 impl<Text: Into<String>> From<Text> for Problem {
     fn from(what: Text) -> Problem {
         Problem::new(what, "")

@@ -96,7 +96,7 @@ pub(super) async fn check(
         let sources = sources::read(config, &all).await?;
         let prober = prober()?;
         let report = check::examined(config, sources, &prober).await;
-        prober.farewells().await;
+        prober.drain().await;
         report
     };
     if json {

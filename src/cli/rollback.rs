@@ -144,7 +144,7 @@ pub(super) async fn rollback(
             exit = Exit::Problem;
         }
     }
-    prober.farewells().await;
+    prober.drain().await;
     outcomes.print()?;
     Ok(exit)
 }

@@ -197,7 +197,7 @@ pub(super) async fn sessions(
         let (index, asked) = asked.map_err(|e| Failure::problem(&e))?;
         views.push((index, asked.view(chosen[index].name.clone(), wanted)));
     }
-    prober.farewells().await;
+    prober.drain().await;
     views.sort_by_key(|(index, _)| *index);
     let document = SessionsJson {
         version: VERSION,

@@ -135,7 +135,7 @@ pub(super) async fn sync(
         let ended = ended.map_err(|e| Failure::problem(&e))?;
         done.push(ended.map_err(|e| Failure::problem(&e))?);
     }
-    prober.farewells().await;
+    prober.drain().await;
     done.sort_by_key(|(index, _)| *index);
     let mut outcomes = Outcomes::new(Manner {
         json,

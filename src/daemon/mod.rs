@@ -531,7 +531,7 @@ impl Generation {
                     Some(Ok(Ok(()))) => {}
                     Some(ended) => return Err(unexpected(ended)),
                     None => {
-                        self.prober.farewells().await;
+                        self.prober.drain().await;
                         return Ok(new.map(|new| self.handover(new)));
                     }
                 },

@@ -233,7 +233,7 @@ impl Keeper {
     }
 
     /// Whether the server's configuration is known to name other files, or no TLS. Where it
-    /// serves the installed leaf as it is, it is the CA and CRL files that a reload is due for.
+    /// serves the installed leaf as it is, the reload is for the CA and CRL files.
     pub(super) async fn uses_other_files(
         &mut self,
         sight: &InstanceSnapshot,

@@ -1,15 +1,15 @@
-//! What was last said of one thing, so that each change of it is said once.
+//! Reports each change of a condition once.
 
-/// Remembers what is out of order with one thing, where anything is.
+/// Remembers what is wrong with one thing, if anything is.
 #[derive(Debug)]
 pub(crate) struct Latch<T>(Option<T>);
 
-/// What is new since it was last looked at.
+/// What changed since the last look.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum News<'a, T> {
-    /// Something is out of order, or in another way than before.
+    /// Something is wrong, or wrong in a different way.
     Trouble(&'a T),
-    /// What was out of order is not any more.
+    /// What was wrong no longer is.
     Over(T),
 }
 
@@ -20,7 +20,7 @@ impl<T> Default for Latch<T> {
 }
 
 impl<T: PartialEq> Latch<T> {
-    /// Takes in what is out of order now; gives what of that is to be said.
+    /// Takes what is wrong now, and returns what to report.
     pub(crate) fn set(&mut self, now: Option<T>) -> Option<News<'_, T>> {
         if self.0 == now {
             return None;
@@ -32,7 +32,7 @@ impl<T: PartialEq> Latch<T> {
         }
     }
 
-    /// What was out of order when it was last looked at.
+    /// What was wrong at the last look.
     pub(crate) fn get(&self) -> Option<&T> {
         self.0.as_ref()
     }

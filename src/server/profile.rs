@@ -1,6 +1,6 @@
-//! What is different about each kind of server, as far as it is a plain fact: a row each.
+//! The plain facts that differ between the kinds of server.
 //!
-//! How a server of each kind is found and asked is in `kinds.rs`.
+//! `kinds.rs` has how a server of each kind is found and asked.
 
 use super::probe::Opening;
 use crate::bundle::TrustFiles;
@@ -19,11 +19,11 @@ pub(crate) struct Profile {
     pub(crate) trust_settings: TrustFiles<&'static str>,
     /// How its clients ask for TLS.
     pub(crate) opening: Opening,
-    /// What it shows after a reload by signal.
+    /// When what it shows after a signal is its answer.
     pub(crate) after_signal: Promptness,
-    /// How soon after a signal it is known that TLS is off.
+    /// When it is certain after a signal that TLS is off.
     pub(crate) without_tls: Promptness,
-    /// Whether it does not start with a pair that does not load, so that one that nobody has seen served is on trial.
+    /// Whether it refuses to start on a pair that it cannot load, so a pair that was never seen served is on trial.
     pub(crate) needs_pair_to_start: bool,
     /// Where its log says why it did not load the files.
     pub(crate) log_of_load: &'static str,
@@ -31,13 +31,13 @@ pub(crate) struct Profile {
     pub(crate) log_of_handshake: &'static str,
 }
 
-/// When what a server shows is its last word.
+/// When what a server shows is its answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Promptness {
     AtOnce,
-    /// By a second look that is late enough.
+    /// Once a second look, late enough, shows the same.
     Steady,
-    /// By the last look alone.
+    /// Only at the last look before the time limit.
     AtTheEnd,
 }
 
@@ -70,7 +70,7 @@ static PGBOUNCER: Profile = Profile {
     },
     opening: Opening::Request,
     after_signal: Promptness::Steady,
-    // It may accept in the turn of its loop in which it also reloads, and answer as before.
+    // It may accept a connection in the same turn of its loop in which it reloads, and still answer with the old files.
     without_tls: Promptness::Steady,
     needs_pair_to_start: true,
     log_of_load: "its log says why, just before \"TLS configuration could not be reloaded\"",
@@ -91,7 +91,7 @@ static PATRONI: Profile = Profile {
     // It reloads in the next turn of its loop.
     after_signal: Promptness::AtTheEnd,
     without_tls: Promptness::AtTheEnd,
-    // Its own Python has loaded the pair before it is asked to, and it starts without one that loads, too.
+    // pgcertd tries the pair with Patroni's own Python first, and Patroni also starts without a pair that loads.
     needs_pair_to_start: false,
     log_of_load: "its log says why",
     log_of_handshake: "",

@@ -1,4 +1,4 @@
-//! What each kind of server calls its TLS settings, and how one is told to use other files.
+//! What each kind of server calls its TLS settings, and how to point one at other files.
 
 use std::fmt;
 use std::io;
@@ -105,7 +105,7 @@ impl Names {
         )
     }
 
-    /// How a server is told to use these files.
+    /// How to point a server at these files.
     pub(super) fn fix(&self, cert_file: &Path, key_file: &Path) -> String {
         let (cert_path, key_path) = (cert_file.display(), key_file.display());
         let (cert, key) = (self.cert.name, self.key.name);

@@ -70,7 +70,7 @@ pub(super) async fn probe(wanted: &ProbeArguments, json: bool) -> Result<Exit, F
     let sockets = resolved(wanted).await?;
     let prober = prober()?;
     let seen = look(&prober, wanted, sockets).await?;
-    prober.farewells().await;
+    prober.drain().await;
     if seen.iter().all(|seen| seen.served.is_err()) {
         return Err(unanswered(&wanted.address, &seen));
     }

@@ -153,7 +153,7 @@ pub(super) async fn setup(
         Some(name) => undo::by_name(&desk, &config, name).await,
         None => desk.set_up(config).await,
     };
-    desk.prober.farewells().await;
+    desk.prober.drain().await;
     exit
 }
 

@@ -155,7 +155,7 @@ async fn look(
         };
         views.push((index, view));
     }
-    prober.farewells().await;
+    prober.drain().await;
     views.sort_by_key(|(index, _)| *index);
     let checked = match daemon {
         Some(daemon) if borrowed => daemon.checked,

@@ -8,7 +8,7 @@ use crate::server::probe::Served;
 
 /// What a deployment is to do.
 pub(crate) struct DeploymentOrder {
-    /// What is to be served in the end.
+    /// What should be served in the end.
     pub(crate) content: Content,
     /// The look that led to this order.
     pub(crate) sight: InstanceSnapshot,
@@ -18,7 +18,7 @@ pub(crate) struct DeploymentOrder {
     pub(crate) proven: Option<Proven>,
     /// What becomes of the bundle that is installed.
     pub(crate) replaced: Replaced,
-    /// Whether a person insists: a server that is down is to start on it, whatever comes of that.
+    /// Whether the operator insists: a server that is down starts on it, whatever happens then.
     pub(crate) forced: bool,
 }
 
@@ -43,9 +43,9 @@ impl Content {
 /// What becomes of a bundle that is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replaced {
-    /// It becomes the previous one, if it was proven served and differs.
+    /// It becomes the previous bundle if it was proven served and differs.
     KeptIfProven,
-    /// The previous one goes in, and stays the previous one.
+    /// The previous bundle is installed, and stays the previous one.
     NotKept,
 }
 

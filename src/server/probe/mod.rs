@@ -8,13 +8,15 @@
 //! The probe is quiet in the server's log: it says goodbye (`close_notify`) and reads to the
 //! end before it closes. No session is resumed, since a resumed one shows no certificate.
 
+mod error;
+mod seen;
 mod widest;
 mod witness;
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,16 +24,18 @@ use rustls::ClientConfig;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{ResolvesClientCert, Resumption};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::bundle::{Bundle, Certificate, Fingerprint};
+use crate::bundle::Certificate;
 use crate::config::Address;
-use crate::host::look::CannotLook;
+pub(crate) use error::ProbeError;
+use error::{is_end, is_ended};
+pub use seen::{AskedName, Opening};
+pub(crate) use seen::{Served, Shown, least_wanted};
 pub(crate) use widest::WidestAnswer;
 use witness::{AnyCertificate, ClientHelloSent};
 
@@ -44,224 +48,6 @@ const ALPN: &[u8] = b"postgresql";
 /// How long the farewell of a probe may take; only a process that exits waits for it.
 const FAREWELL: Duration = Duration::from_secs(2);
 
-/// The name that a client asks for in its TLS handshake (SNI).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum AskedName {
-    Host(String),
-    /// None, as of libpq where it is given an address (RFC 6066, 3).
-    Absent,
-}
-
-impl AskedName {
-    /// What a client asks for that calls the server so.
-    pub fn by_host(host: &str) -> AskedName {
-        if host.parse::<IpAddr>().is_ok() {
-            AskedName::Absent
-        } else {
-            AskedName::Host(host.to_owned())
-        }
-    }
-
-    fn server_name(&self) -> Result<ServerName<'static>, InvalidDnsNameError> {
-        match self {
-            AskedName::Host(host) => ServerName::try_from(host.clone()),
-            // No name is sent for an address.
-            AskedName::Absent => Ok(ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into())),
-        }
-    }
-}
-
-impl fmt::Display for AskedName {
-    /// As after "clients that ask for".
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            AskedName::Host(name) => f.write_str(name),
-            AskedName::Absent => f.write_str("no name"),
-        }
-    }
-}
-
-#[derive(Debug, Clone)]
-pub struct Served {
-    pub(crate) address: Address,
-    /// What was asked for there.
-    pub(crate) asked: AskedName,
-    /// Whether a client that asked for another name got what was looked for, and this is something else.
-    pub(crate) is_divided: bool,
-    /// The leaf, by which the certificate is known.
-    pub leaf: Certificate,
-    /// What was sent after the leaf, in the order sent, as DER.
-    pub(crate) intermediates: Vec<Vec<u8>>,
-    /// The names of the CAs of which it asks clients for certificates, as DER, each once; empty
-    /// where it asks for none. Postgres sends those of `ssl_ca_file`.
-    pub(crate) authorities: BTreeSet<Vec<u8>>,
-    /// Such as `TLSv1.3`.
-    pub(crate) protocol: String,
-    /// Such as `TLS_AES_256_GCM_SHA384`, the name that OpenSSL and `pg_stat_ssl` have too in TLS 1.3.
-    pub(crate) cipher: String,
-    /// Such as `X25519`.
-    pub(crate) key_exchange: String,
-}
-
-impl Served {
-    /// What was sent after the leaf, as far as it can be parsed.
-    pub(crate) fn rest(&self) -> Vec<Certificate> {
-        let ders = self.intermediates.iter();
-        ders.filter_map(|der| Certificate::from_der(der.as_slice()).ok())
-            .collect()
-    }
-}
-
-/// What of a handshake tells one bundle from another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Shown {
-    pub(crate) leaf: Fingerprint,
-    /// See [`Served::authorities`].
-    pub(crate) authorities: BTreeSet<Vec<u8>>,
-}
-
-impl Shown {
-    /// Whether a server that has loaded `bundle` shows this. Where its CA file is another's there
-    /// is nothing to compare; a CRL shows in no handshake, nor a CA file that holds other
-    /// certificates by the same names.
-    pub(crate) fn is_of(&self, bundle: &Bundle) -> bool {
-        self.leaf == bundle.fingerprint() && self.asks_as(bundle)
-    }
-
-    /// Whether clients are asked for certificates of the CAs that `bundle` comes with.
-    pub(crate) fn asks_as(&self, bundle: &Bundle) -> bool {
-        let names = bundle.client_trust().names();
-        names.is_none_or(|names| names == self.authorities)
-    }
-}
-
-/// Of several looks at one server, the first that did not show what `is_wanted`; else the first that failed; else the
-/// first.
-pub(crate) fn least_wanted(
-    mut looks: Vec<Result<Served, ProbeError>>,
-    is_wanted: impl Fn(&Served) -> bool,
-) -> Option<Result<Served, ProbeError>> {
-    let another = looks
-        .iter()
-        .position(|look| look.as_ref().is_ok_and(|served| !is_wanted(served)));
-    let is_divided =
-        another.is_some() && looks.iter().any(|look| look.as_ref().is_ok_and(&is_wanted));
-    let chosen = another.or_else(|| looks.iter().position(Result::is_err));
-    if looks.is_empty() {
-        return None;
-    }
-    let look = looks.swap_remove(chosen.unwrap_or(0));
-    Some(look.map(|served| Served {
-        is_divided,
-        ..served
-    }))
-}
-
-impl Served {
-    /// By what it is compared.
-    pub(crate) fn shown(&self) -> Shown {
-        Shown {
-            leaf: self.leaf.fingerprint(),
-            authorities: self.authorities.clone(),
-        }
-    }
-}
-
-/// How a client asks for TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Opening {
-    /// By an SSLRequest, which every server understands.
-    Request,
-    /// By a TLS handshake at once, with ALPN `postgresql`: PostgreSQL 17 and later
-    /// (`sslnegotiation=direct`).
-    Direct,
-    /// By a TLS handshake at once, without a protocol to agree on: an HTTPS server.
-    Https,
-}
-
-/// Why the served certificate could not be seen.
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    /// No connection: nothing listens, or the way is barred.
-    #[error("{address} cannot be reached: {}", connecting(address, source))]
-    Connect {
-        address: Address,
-        #[source]
-        source: io::Error,
-    },
-    #[error("{address} did not answer within {:.1} s while {stage}", limit.as_secs_f32())]
-    Silent {
-        address: Address,
-        stage: &'static str,
-        limit: Duration,
-    },
-    /// The server answered `N`.
-    #[error("{address} is a PostgreSQL server without TLS (ssl = off)")]
-    TlsOff { address: Address },
-    /// The server answered with an error of its own.
-    #[error("{address} refused the connection: {text}")]
-    Turned {
-        address: Address,
-        /// The server's words, cut to a line.
-        text: String,
-    },
-    /// The answer is none that PostgreSQL gives.
-    #[error("{address} is not a PostgreSQL server: it answered {answer} to a request for TLS")]
-    NotPostgres { address: Address, answer: String },
-    /// The connection ended without an answer.
-    #[error("{address} closed the connection while {stage}")]
-    Closed {
-        address: Address,
-        stage: &'static str,
-    },
-    /// A TLS handshake without an SSLRequest before it came to nothing.
-    #[error("{address} takes no direct TLS handshake: {reason}")]
-    NotDirect { address: Address, reason: String },
-    #[error("the TLS handshake with {address} failed: {source}")]
-    Handshake {
-        address: Address,
-        #[source]
-        source: io::Error,
-    },
-    /// The certificate that was shown cannot be parsed.
-    #[error("{address} serves a certificate that cannot be parsed: {reason}")]
-    Unparsable {
-        address: Address,
-        /// What is wrong with it.
-        reason: String,
-    },
-}
-
-impl ProbeError {
-    /// Whether the server itself ended a TLS handshake that had begun, by an alert or by closing the
-    /// connection.
-    pub(crate) fn is_ended_handshake(&self) -> bool {
-        matches!(self, ProbeError::Handshake { source, .. } if is_ended(source))
-    }
-
-    /// Whether it ended it by an alert. One that is merely late closes the connection without one, as Postgres does
-    /// after `authentication_timeout`: that says nothing of its certificate.
-    pub fn is_alert(&self) -> bool {
-        matches!(self, ProbeError::Handshake { source, .. } if is_alert(source))
-    }
-
-    /// The connection that could not even be tried, so that it says nothing of the server.
-    pub(crate) fn cannot_look(&self) -> Option<CannotLook> {
-        match self {
-            ProbeError::Connect { address, source } => CannotLook::connecting(address, source),
-            _ => None,
-        }
-    }
-}
-
-/// What the system said of a connection, with the call where that is no answer of the other side.
-fn connecting(address: &Address, source: &io::Error) -> String {
-    match CannotLook::connecting(address, source) {
-        Some(_) => format!("connect: {source}"),
-        None => source.to_string(),
-    }
-}
-
 /// Opens probes; holds the TLS configuration that they share.
 #[derive(Clone)]
 pub struct Prober {
@@ -270,7 +56,7 @@ pub struct Prober {
     direct: ClientConfig,
     provider: Arc<CryptoProvider>,
     /// The ends of connections, which nobody who wants to know what is served waits for.
-    farewells: Arc<Mutex<JoinSet<()>>>,
+    closing: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl fmt::Debug for Prober {
@@ -298,21 +84,19 @@ impl Prober {
             config,
             direct,
             provider,
-            farewells: Arc::default(),
+            closing: Arc::default(),
         })
     }
 
     /// Waits until every connection has come to its end. A process that exits before leaves
     /// resets behind, of which the server's log speaks.
-    pub(crate) async fn farewells(&self) {
+    pub(crate) async fn drain(&self) {
         let mut ending = std::mem::take(&mut *self.ending());
         while ending.join_next().await.is_some() {}
     }
 
     fn ending(&self) -> MutexGuard<'_, JoinSet<()>> {
-        self.farewells
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.closing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Connects to `address` once, and returns what it serves.
@@ -406,7 +190,7 @@ impl Prober {
             Ok(Ok((served, Some(stream)))) => {
                 let mut ending = self.ending();
                 while ending.try_join_next().is_some() {}
-                ending.spawn(farewell(stream));
+                ending.spawn(close(stream));
                 Ok(served)
             }
             Ok(Err(error)) => Err(error),
@@ -533,14 +317,6 @@ async fn request(
     }
 }
 
-fn is_end(error: &io::Error) -> bool {
-    use io::ErrorKind as K;
-    matches!(
-        error.kind(),
-        K::UnexpectedEof | K::ConnectionReset | K::BrokenPipe | K::ConnectionAborted
-    )
-}
-
 fn served(
     address: &Address,
     asked: &AskedName,
@@ -578,17 +354,6 @@ fn served(
     })
 }
 
-/// Whether the server ended a handshake, as one does under TLS 1.2 that demands a certificate of its
-/// clients; under TLS 1.3 the client is through before that is judged.
-fn is_ended(error: &io::Error) -> bool {
-    is_alert(error) || is_end(error)
-}
-
-fn is_alert(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|pair| pair.downcast_ref());
-    matches!(inner, Some(rustls::Error::AlertReceived(_)))
-}
-
 /// What a server showed in a handshake that it ended itself.
 fn unfinished(
     address: &Address,
@@ -616,7 +381,7 @@ fn unfinished(
 }
 
 /// `close_notify`, then whatever the server still says, then the end.
-async fn farewell(mut stream: TlsStream<TcpStream>) {
+async fn close(mut stream: TlsStream<TcpStream>) {
     let _late = tokio::time::timeout(FAREWELL, async {
         if stream.shutdown().await.is_ok() {
             let mut rest = [0_u8; 256];
