@@ -81,7 +81,7 @@ pub(in crate::check) fn inotify(look: &HostLook) -> Vec<Finding> {
         return vec![Finding::unseen(seen, "root")];
     }
     vec![Finding::good(format!(
-        "user {user} has {} inotify watches and {} instances, and may have more",
+        "user {user} may have more inotify watches and instances than now (watches: {}, instances: {})",
         used.watches, used.instances
     ))]
 }

@@ -73,7 +73,8 @@ pub(in crate::check) async fn readable(look: &InstanceLook) -> Option<Finding> {
     let name = &look.instance().lineage.name;
     let denied = matches!(look.seen.source, Source::Invalid { denied: true, .. });
     let Some(unit) = look.context.unit.as_ref() else {
-        return (!denied).then(|| {
+        // What holds no bundle may not have been read at all; `source` says why.
+        return look.seen.source.bundle().map(|_| {
             Finding::good(format!(
                 "this user can read lineage {name}; {UNIT} is not installed"
             ))

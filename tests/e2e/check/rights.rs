@@ -144,3 +144,18 @@ fn the_servers_user_sees_all_but_the_lineage() {
         assert_eq!(seen.instance(id)["weight"], "good", "{}", seen.json);
     }
 }
+
+#[test]
+fn a_lineage_that_does_not_exist_is_not_called_readable() {
+    let world = or_skip!(World::new());
+    let stage = Stage::build(&world).server_names().start();
+    let there = stage.lineage.path();
+    fs::rename(there, there.with_extension("gone")).unwrap();
+    let seen = stage.checked();
+    assert_eq!(seen.instance("source")["weight"], "problem");
+    let findings = seen.json["instances"][0]["findings"].as_array().unwrap();
+    let readable = findings
+        .iter()
+        .find(|finding| finding["id"] == "source_readable");
+    assert_eq!(readable, None);
+}
