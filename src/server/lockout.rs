@@ -88,7 +88,7 @@ impl Instance {
             WidestAnswer::AsProbe => Lockout::Proven(turned_away.to_string()),
             WidestAnswer::GoesOn => Lockout::Doubtful(Problem::new(
                 format!(
-                    "{address} goes on with a client that offers more than pgcertd's TLS library can, as psql's does"
+                    "{address} continues the handshake with a client that offers more than pgcertd's TLS library can, as psql's does"
                 ),
                 "see that psql gets in",
             )),

@@ -100,7 +100,7 @@ async fn serves_again(before: Option<Fingerprint>, scene: &Scene<'_>) -> Result<
     while scene.leaf_served().await != Some(before) {
         if Instant::now() >= deadline {
             return Err(format!(
-                "new clients do not get {} again, as before; see the server's log",
+                "new clients do not get the previous certificate, {}, again; see the server's log",
                 before.short()
             ));
         }

@@ -533,7 +533,7 @@ async fn notes(site: &Site, current: &ServerSettings) -> Vec<String> {
     let edited = changed_since(&server.postmaster, data, server.owner, loaded).await;
     for file in edited.unwrap_or_default() {
         notes.push(format!(
-            "{} was edited since the last reload: that comes into force as well",
+            "{} was edited since the last reload: the reload applies that as well",
             file.display()
         ));
     }

@@ -99,7 +99,7 @@ async fn of_patroni(patroni: &Patroni, user: Ids, config: &InstanceConfig) -> Op
         Rehearsal::Refused(said) => Finding::problem(format!(
             "Patroni cannot load what its configuration names: {said}"
         ))
-        .because("after a restart or a reload it goes on without its REST API")
+        .because("after a restart or a reload it runs without its REST API")
         .fix("install files that it can load before it is restarted or reloaded"),
     })
 }

@@ -67,7 +67,7 @@ pub enum TighteningError {
         source: Errno,
     },
     /// The server does not accept what was written; the previous files are back.
-    #[error("with the change, the server refuses {} ({why}); what was changed is as it was before, and nothing was reloaded", file.display())]
+    #[error("with the change, the server rejects {} ({why}); the change was undone, and nothing was reloaded", file.display())]
     Refused { file: PathBuf, why: String },
     /// The saved file is gone, or is another one.
     #[error("{}: it is not the file that pgcertd saved, so that {} stays as it is; what was changed there is marked by hostssl and by lines that name pgcertd", backup.display(), file.display())]

@@ -104,7 +104,7 @@ impl Step {
             Step::HostLine(step) => step.apply(scene).await,
             Step::Reload => {
                 scene.sql.reload().await?;
-                scene.done("had the server reload its configuration".into());
+                scene.done("reloaded the server".into());
                 Ok(())
             }
             Step::Verify => verify::apply(scene).await,
