@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::configuration::Configuration;
 use super::error::InstanceError;
 use super::files::{FilesError, FilesSnapshot, Lock, Targets};
 use super::placement;
@@ -40,6 +41,8 @@ pub(crate) struct Instance {
     pub(super) pid_file: Option<PathBuf>,
     /// Whether clients that ask for no name get something else, by its configuration when it was last asked.
     pub(super) nameless_get_another: bool,
+    /// What is known of a Postgres server's configuration.
+    pub(crate) configuration: Configuration,
 }
 
 impl Instance {
@@ -58,6 +61,7 @@ impl Instance {
             lodger: None,
             pid_file: None,
             nameless_get_another: false,
+            configuration: Configuration::default(),
         }
     }
 
