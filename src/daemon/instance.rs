@@ -14,7 +14,7 @@ use super::turns::Turns;
 use crate::config::ServerKind;
 use crate::deploy::plan::Intent;
 use crate::deploy::state::{Observation, State};
-use crate::deploy::{Keeper, Reconciled, SyncOutcome};
+use crate::deploy::{Asking, Keeper, Reconciled, SyncOutcome};
 use crate::host::look::FileMark;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{LineageReader, Opened, Source};
@@ -82,6 +82,8 @@ pub(super) struct InstanceTask {
     pub(crate) news: mpsc::UnboundedSender<DaemonNews>,
     pub(crate) stopped: watch::Receiver<bool>,
     pub(crate) turns: Turns,
+    /// The turns of what nobody waits for.
+    pub(crate) leisure: Turns,
     pub(crate) metrics: Metrics,
     pub(crate) settle: Duration,
     pub(crate) debounce: Duration,
@@ -103,7 +105,7 @@ impl InstanceTask {
         loop {
             let is_read = self.source.borrow_and_update().is_some();
             if is_read || began.elapsed() >= FIRST_READING {
-                let reconciled = self.compare(is_read).await;
+                let reconciled = self.compared(is_read).await;
                 let state = self.say(&reconciled, &mut told, &mut warned);
                 let Reconciled { done, seen } = &reconciled;
                 // Nothing tells when a configuration that was corrected is loaded.
@@ -113,7 +115,7 @@ impl InstanceTask {
                     Some(Instant::now() + pauses.grown())
                 } else {
                     pauses.begin_anew();
-                    None
+                    (self.keeper.asking == Asking::Owed).then(Instant::now)
                 };
                 let hinted = std::mem::take(&mut pauses.hinted);
                 let process = process(seen);
@@ -152,6 +154,26 @@ impl InstanceTask {
             directories: now,
         };
         drop(self.news.send(configured));
+    }
+
+    /// Compares. Where that leaves a question to the server's configuration for later, and began nothing, compares again once
+    /// that is answered: what is told of an instance that needs no work is told with the answer.
+    async fn compared(&mut self, is_read: bool) -> Reconciled {
+        self.keeper.asking = Asking::Later;
+        let reconciled = self.compare(is_read).await;
+        if self.keeper.asking != Asking::Owed || reconciled.done.acted {
+            return reconciled;
+        }
+        let (mut stopped, mut source) = (self.stopped.clone(), self.source.clone());
+        tokio::select! {
+            biased;
+            // Neither a renewal nor the end waits for that.
+            _ = stopped.wait_for(|stopped| *stopped) => return reconciled,
+            _ = source.changed() => return reconciled,
+            () = self.leisure.take(self.keeper.ask(&reconciled.seen)) => {}
+        }
+        self.keeper.asking = Asking::AtOnce;
+        self.compare(is_read).await
     }
 
     /// Compares with what the lineage holds, which may never have been read.

@@ -60,6 +60,9 @@ pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 /// of what is to be watched into one arming.
 const GATHER: Duration = Duration::from_millis(50);
 
+/// How many servers' configurations are asked at once while nothing seems amiss, after start-up: some nine programs each.
+const ASKED_AT_ONCE: usize = 2;
+
 struct DaemonSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -136,6 +139,8 @@ struct Generation {
     status_file: Latch<String>,
     since: Timestamp,
     ready: bool,
+    /// The turns of what nobody waits for, from when this is ready.
+    leisure: Turns,
     prober: Prober,
     systemd: Systemd,
     outlets: Outlets,
@@ -160,6 +165,7 @@ impl Generation {
         let watching = watching.await?;
         let (stop, stopped) = watch::channel(false);
         let turns = Turns::default();
+        let leisure = Turns::closed();
         let mut tasks = JoinSet::new();
         let mut lineages = Vec::new();
         let mut nudges = Vec::new();
@@ -213,6 +219,7 @@ impl Generation {
                     news: tell.clone(),
                     stopped: stopped.clone(),
                     turns: turns.clone(),
+                    leisure: leisure.clone(),
                     metrics: outlets.metrics().clone(),
                     settle: config.watch.settle_timeout,
                     debounce: config.watch.debounce,
@@ -240,6 +247,7 @@ impl Generation {
             status_file: Latch::default(),
             since,
             ready: false,
+            leisure,
             prober,
             systemd,
             outlets,
@@ -322,6 +330,7 @@ impl Generation {
     /// Says that it is ready once the files are: what serves is looked at after that.
     fn become_ready(&mut self) {
         self.ready = true;
+        self.leisure.open(ASKED_AT_ONCE);
         self.write_status();
         self.said = self.headline();
         self.systemd.ready(self.said.clone());

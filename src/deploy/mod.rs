@@ -30,7 +30,6 @@ use crate::bundle::{Bundle, Fingerprint, Pieces};
 use crate::config::Mode;
 use crate::lineage::{LineageReader, Source};
 use crate::problem::Problem;
-use crate::server::configuration::Configuration;
 use crate::server::files::{FilesSnapshot, Lock};
 use crate::server::mounts::pinned_by;
 use crate::server::probe::Served;
@@ -57,8 +56,21 @@ pub(crate) struct Keeper {
     loaded: Option<(i64, SystemTime)>,
     /// What the server last loaded, as far as this process knows.
     pieces: Option<Pieces>,
-    configuration: Configuration,
+    /// When the server's configuration is asked while nothing seems amiss.
+    pub(crate) asking: Asking,
     roots: SystemRoots,
+}
+
+/// When a server's configuration is asked while nothing seems amiss: each question starts a program, and nobody waits for the
+/// answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// In the comparison.
+    AtOnce,
+    /// After it, by [`Keeper::ask`].
+    Later,
+    /// The last comparison has left a question for later.
+    Owed,
 }
 
 /// What was seen of an instance, and what follows from it.
@@ -80,14 +92,27 @@ impl Keeper {
             failure: None,
             loaded: None,
             pieces: None,
-            configuration: Configuration::default(),
+            asking: Asking::AtOnce,
             roots: SystemRoots::default(),
         }
     }
 
     /// The directories in which the server's configuration lies, as far as it was asked.
     pub(crate) fn configuration_directories(&self) -> BTreeSet<PathBuf> {
-        self.configuration.directories()
+        self.instance.configuration.directories()
+    }
+
+    /// Asks the server's configuration what a comparison has left for later; the next one finds the answer remembered.
+    pub(crate) async fn ask(&mut self, seen: &Observation) {
+        let sight = seen.sight.as_ref().ok();
+        if let Some(sight) = sight
+            && let Some(postmaster) = sight.server.postmaster()
+        {
+            let (data, server) = (&sight.targets.data, sight.targets.server);
+            let configuration = &mut self.instance.configuration;
+            // That it could not be asked is remembered, too.
+            drop(configuration.tls_settings(postmaster, data, server).await);
+        }
     }
 
     /// Compares, does what is needed, and compares again.

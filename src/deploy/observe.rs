@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Keeper;
 use super::attempt::Proven;
 use super::plan::{self, Intent, Readiness};
 use super::standards::{Clock, Standards, depends_on_roots};
 use super::state::Observation;
+use super::{Asking, Keeper};
 use crate::bundle::Bundle;
 use crate::config::{Address, Verify};
 use crate::host::privilege::as_user;
@@ -200,7 +200,8 @@ impl Keeper {
         let (data, server) = (&sight.targets.data, sight.targets.server);
         match process.postmaster() {
             Some(postmaster) => {
-                let asked = self.configuration.tls_settings(postmaster, data, server);
+                let configuration = &mut self.instance.configuration;
+                let asked = configuration.tls_settings(postmaster, data, server);
                 let settings = asked.await?;
                 Ok(self.by_name(settings, sight))
             }
@@ -234,16 +235,26 @@ impl Keeper {
         process: &Process,
         sight: &InstanceSnapshot,
     ) -> Option<Result<TlsSettings, SettingsError>> {
+        let Some(postmaster) = process.postmaster() else {
+            return Some(self.instance.tls_settings(process, sight).await);
+        };
         let (data, server) = (&sight.targets.data, sight.targets.server);
-        match process.postmaster() {
-            Some(it) => {
-                let known = &mut self.configuration;
-                let asked = known.tls_settings_at_leisure(it, data, server);
-                let settings = asked.await?;
-                Some(settings.map(|settings| self.by_name(settings, sight)))
+        let configuration = &mut self.instance.configuration;
+        let settings = if self.asking == Asking::AtOnce {
+            let asked = configuration.tls_settings_at_leisure(postmaster, data, server);
+            asked.await?
+        } else {
+            let remembered = configuration.remembered(postmaster, data).await;
+            let is_due = match remembered {
+                Some(_) => configuration.is_old(),
+                None => !configuration.has_failed(postmaster),
+            };
+            if is_due {
+                self.asking = Asking::Owed;
             }
-            None => Some(self.instance.tls_settings(process, sight).await),
-        }
+            Ok(remembered?)
+        };
+        Some(settings.map(|settings| self.by_name(settings, sight)))
     }
 
     /// Whether the server's configuration is known to name other files, or no TLS. Where it

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::configuration::Configuration;
 use super::error::InstanceError;
 use super::files::{FilesError, FilesSnapshot, Lock, Targets};
 use super::placement;
@@ -47,6 +48,8 @@ pub(crate) struct Instance {
     pub(super) noticed_run: Option<i64>,
     /// Whether the server gives all clients the same certificate, whatever name they ask for.
     pub(super) has_one_context: bool,
+    /// What is known of a Postgres server's configuration.
+    pub(crate) configuration: Configuration,
 }
 
 impl Instance {
@@ -68,6 +71,7 @@ impl Instance {
             bundles: [None, None],
             noticed_run: None,
             has_one_context: false,
+            configuration: Configuration::default(),
         }
     }
 

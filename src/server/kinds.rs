@@ -270,8 +270,9 @@ impl Instance {
         match process {
             Process::Postmaster(postmaster) => {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
-                let changed = program::changed_since(postmaster, data, server, loaded).await;
-                changed.unwrap_or_default()
+                let configuration = &mut self.configuration;
+                let changed = configuration.changed_since(postmaster, data, server, loaded);
+                changed.await
             }
             Process::PgBouncer(pgbouncer) => {
                 let files = pgbouncer.settings.files.clone();
