@@ -51,6 +51,8 @@ mod config;
 mod daemon;
 mod deploy;
 mod host;
+#[cfg(test)]
+mod instructions;
 mod lineage;
 mod notify;
 mod problem;
