@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, process::Stdio};
 
 use rustix::process::Signal;
 
-use super::{SOON, World, command, eventually, process::Process};
+use super::{SOON, World, command, eventually, process::Process, skipped::Skipped};
 
 /// Attached to every thread of a program until it is dropped.
 pub struct Attached {
@@ -13,6 +13,19 @@ pub struct Attached {
 }
 
 impl Attached {
+    /// Whether there is an strace that may trace.
+    pub fn possible() -> Result<(), Skipped> {
+        let traced = command("strace")
+            .args(["-e", "trace=none", "true"])
+            .output();
+        match traced {
+            Ok(done) if done.status.success() => Ok(()),
+            _ => Err(Skipped::because(
+                "strace is not installed, or may not trace",
+            )),
+        }
+    }
+
     /// Attaches with these arguments.
     #[track_caller]
     pub fn to<A: AsRef<str>>(world: &World, pid: u32, arguments: &[A]) -> Attached {
