@@ -274,10 +274,14 @@ fn at_most(what: &str, is: f64, most: f64) {
 #[test]
 fn a_deployment_costs_so_many_system_calls_and_no_more_where_twenty_share_the_lineage() {
     or_skip!(Attached::possible());
-    let world = or_skip!(World::new());
+    let world = or_skip!(World::with_debians(
+        "the paths with which calls were counted"
+    ));
     let one = Fleet::of(&world, 1).counted(8);
     drop(world);
-    let world = or_skip!(World::new());
+    let world = or_skip!(World::with_debians(
+        "the paths with which calls were counted"
+    ));
     let twenty = Fleet::of(&world, 20).counted(2);
 
     for counts in [&one, &twenty] {
