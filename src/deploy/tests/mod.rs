@@ -4,6 +4,7 @@
     reason = "a test fails where its world cannot be built"
 )]
 
+mod cost;
 mod delay;
 mod torn;
 mod trial;
