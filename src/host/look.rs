@@ -325,28 +325,6 @@ impl FileId {
     };
 }
 
-/// What tells one content of a file from another without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FileMark {
-    id: FileId,
-    size: i64,
-    /// Its change time (ctime): seconds and nanoseconds.
-    changed: (i64, i64),
-}
-
-impl FileMark {
-    pub(crate) fn from_stat(stat: &rustix::fs::Stat) -> FileMark {
-        FileMark {
-            id: FileId::from_stat(stat),
-            size: stat.st_size,
-            changed: (
-                stat.st_ctime,
-                i64::try_from(stat.st_ctime_nsec).unwrap_or_default(),
-            ),
-        }
-    }
-}
-
 /// The ID of the file that `path` leads to.
 ///
 /// # Errors

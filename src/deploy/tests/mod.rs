@@ -27,7 +27,7 @@ use crate::config::{self, Config, ServerKind};
 use crate::host::look::FileId;
 use crate::host::privilege::Ids;
 use crate::lineage::Source;
-use crate::server::files::{FilesSnapshot, Held, HeldBy, Installed, Targets, TrialFile};
+use crate::server::files::{FilesSnapshot, Held, HeldBy, Installed, Seal, Targets, TrialFile};
 use crate::server::postmaster::{Absence, PidFile, Postmaster};
 use crate::server::probe::Shown;
 use crate::server::process::Process;
@@ -197,7 +197,7 @@ impl Moment {
                 installed: std::mem::replace(&mut self.installed, Installed::Absent),
                 found: Vec::new(),
                 pid_file: Err(Absence::NoPidFile),
-                marks: None,
+                seal: Seal::of_targets(&[]),
                 real_paths: Vec::new(),
                 held: self.held.clone(),
                 memory_fault: None,

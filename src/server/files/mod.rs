@@ -9,6 +9,7 @@ mod judge;
 mod lock;
 mod memory;
 mod parsed;
+mod seal;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -30,7 +31,7 @@ use crate::bundle::{Bundle, Identity, Piece, TrustFiles};
 use crate::config::ServerKind;
 use crate::host::directory::{Directory, ReachError, reach};
 use crate::host::file::Links;
-use crate::host::look::{FileId, FileMark};
+use crate::host::look::FileId;
 use crate::host::privilege::Ids;
 use crate::host::slot::FileSlot;
 use crate::server::postmaster::{Absence, PidFile};
@@ -40,6 +41,7 @@ use held::FilesMemory;
 pub(crate) use held::{Held, HeldBy};
 pub(crate) use judge::key_rule;
 pub(crate) use lock::Lock;
+pub(crate) use seal::Seal;
 pub(in crate::server) use swap::locked;
 pub(crate) use trial::{Trial, TrialFile};
 pub(crate) use write::{Keep, StagedFiles};
@@ -144,8 +146,8 @@ pub(crate) struct FilesSnapshot {
     pub(crate) proven: Option<Identity>,
     /// The bundle that the last deployment replaced.
     pub(crate) previous: Option<Arc<Bundle>>,
-    /// What the targets were before they were read; nothing where that does not tell whether they were touched since.
-    pub(crate) marks: Option<Vec<Option<FileMark>>>,
+    /// What tells whether the targets were touched since.
+    pub(crate) seal: Seal,
     /// Where the targets really are, if that was looked at as well: before something is changed.
     pub(crate) real_paths: Vec<PathBuf>,
 }
@@ -270,16 +272,7 @@ impl Targets {
     /// A target or the memory cannot be read at all; if a target can be read but is wrong, that is in
     /// [`FilesSnapshot::installed`].
     pub(crate) fn look(&self) -> Result<FilesSnapshot, FilesError> {
-        let marks = self.marks();
-        let mut found = Vec::new();
-        for path in self.paths() {
-            found.push(match self.place(path) {
-                Ok(place) => place.read(LARGEST)?,
-                // No directory: nothing is installed. An install will say what to do about it.
-                Err(e) if e.is_absence() => Found::Absent,
-                Err(e) => return Err(e),
-            });
-        }
+        let found = self.found()?;
         let (held, memory_fault) = match self.held()? {
             FilesMemory::Held(held) => (Some(held), None),
             FilesMemory::Nothing => (None, None),
@@ -297,6 +290,7 @@ impl Targets {
             companions_fault,
             reload_due: self.is_reload_due(),
             brought: self.brought(&found, trial, previous.as_deref()),
+            seal: Seal::of_targets(&found),
             found,
             pid_file: self.pid_file(),
             held,
@@ -304,23 +298,27 @@ impl Targets {
             trial,
             proven: self.proven_bundle(),
             previous,
-            marks,
             real_paths: Vec::new(),
         })
     }
 
-    /// What the targets are now, without reading them; `None` if that does not tell one content from another: what is
-    /// followed may be touched where it leads.
-    pub(crate) fn marks(&self) -> Option<Vec<Option<FileMark>>> {
-        if self.by_others {
-            return None;
-        }
-        let mark = |path: &Path| match slot_to_read(path).ok()?.stat() {
-            Ok(stat) => Some(Some(FileMark::from_stat(&stat))),
-            Err(Errno::NOENT) => Some(None),
-            Err(_) => None,
+    /// What is at the path of each target.
+    fn found(&self) -> Result<Vec<Found>, FilesError> {
+        let read = |path| match self.place(path) {
+            Ok(place) => Ok(place.read(LARGEST)?),
+            // No directory: nothing is installed. An install will say what to do about it.
+            Err(e) if e.is_absence() => Ok(Found::Absent),
+            Err(e) => Err(e),
         };
-        self.paths().map(mark).collect()
+        self.paths().map(read).collect()
+    }
+
+    /// The seal of the targets as they are now.
+    ///
+    /// # Errors
+    /// A target cannot be read at all.
+    pub(crate) fn seal(&self) -> Result<Seal, FilesError> {
+        Ok(Seal::of_targets(&self.found()?))
     }
 
     /// Where a file is; if something else writes it, it may be a link, which is followed unless a third party could have

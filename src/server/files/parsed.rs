@@ -11,22 +11,28 @@ use aws_lc_rs::digest;
 
 use crate::bundle::{Bundle, BundleError, KeyedBundle};
 
-/// SHA-256 of a chain file's length, the chain and the key.
-type Digest = [u8; 32];
+/// SHA-256 of several texts, each with its length.
+pub(super) type Digest = [u8; 32];
 
 static PARSED: Mutex<BTreeMap<Digest, Weak<Bundle>>> = Mutex::new(BTreeMap::new());
+
+pub(super) fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> Digest {
+    let mut hash = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        hash.update(&part.len().to_le_bytes());
+        hash.update(part);
+    }
+    let mut digest = Digest::default();
+    digest.copy_from_slice(hash.finish().as_ref());
+    digest
+}
 
 /// The bundle that a server loads from these files, as [`KeyedBundle::loaded`] has it.
 ///
 /// # Errors
 /// The same.
 pub(super) fn loaded(chain: &[u8], key: &[u8]) -> Result<Arc<Bundle>, BundleError> {
-    let mut hash = digest::Context::new(&digest::SHA256);
-    hash.update(&chain.len().to_le_bytes());
-    hash.update(chain);
-    hash.update(key);
-    let mut by = Digest::default();
-    by.copy_from_slice(hash.finish().as_ref());
+    let by = digest([chain, key]);
     let table = || PARSED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = table().get(&by).and_then(Weak::upgrade) {
         return Ok(known);

@@ -155,22 +155,28 @@ fn the_same_bytes_are_parsed_once_while_somebody_holds_what_they_are() {
 }
 
 #[test]
-fn marks_tell_that_a_target_was_touched_and_nothing_else() {
+fn a_seal_tells_that_a_target_was_touched_and_nothing_else() {
     let place = Place::single();
-    assert_eq!(place.look().marks, Some(vec![None]));
+    let nothing = place.look().seal;
     place.install(&bundle("1"), &Keep::No);
-    let marks = place.look().marks;
+    let seal = place.look().seal;
+    assert_ne!(seal, nothing);
     place.targets.proven(bundle("1").identity()).unwrap();
-    assert_eq!(place.targets.marks(), marks);
     let text = fs::read(&place.targets.cert).unwrap();
+    let again = |text: &[u8]| {
+        fs::write(&place.targets.cert, text).unwrap();
+        place.targets.seal().unwrap()
+    };
+    assert_eq!(again(&text), seal);
+    // As large, and written within the same tick of the kernel's clock.
+    let mut other = text.clone();
+    other[100] ^= 1;
+    assert_ne!(again(&other), seal);
+    assert_eq!(again(&text), seal);
+    fs::set_permissions(&place.targets.cert, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_ne!(place.targets.seal().unwrap(), seal);
     fs::remove_file(&place.targets.cert).unwrap();
-    assert_ne!(place.targets.marks(), marks);
-    fs::write(&place.targets.cert, text).unwrap();
-    assert_ne!(place.targets.marks(), marks);
-
-    let mut place = place;
-    place.targets.by_others = true;
-    assert_eq!(place.targets.marks(), None);
+    assert_eq!(place.targets.seal().unwrap(), nothing);
 }
 
 #[test]

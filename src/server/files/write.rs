@@ -241,7 +241,7 @@ impl Targets {
     /// # Errors
     /// A target cannot be read.
     pub(crate) fn holds(&self, found: &[Found]) -> Result<bool, FilesError> {
-        let now = self.look()?.found;
+        let now = self.found()?;
         let same = |one: &Found, other: &Found| match (one, other) {
             (Found::Absent, Found::Absent) => true,
             (Found::Link(one), Found::Link(other)) => one == other,
