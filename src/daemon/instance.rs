@@ -15,6 +15,7 @@ use crate::config::ServerKind;
 use crate::deploy::plan::Intent;
 use crate::deploy::state::{Observation, State};
 use crate::deploy::{Asking, Keeper, Reconciled, SyncOutcome};
+use crate::host::look::FileMark;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{LineageReader, Opened, Source};
 use crate::problem::Problem;
@@ -32,6 +33,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// How often a server of another kind than Postgres is looked for. One that starts leaves its
 /// number before it handles signals, by which it is known, and Patroni leaves none.
 const SEARCH: Duration = Duration::from_secs(5);
+
+/// What tells whether the targets were touched.
+type Marks = Option<Vec<Option<FileMark>>>;
 
 /// How long a lineage may take to be read for the first time before that is a problem.
 const FIRST_READING: Duration = Duration::from_secs(10);
@@ -95,6 +99,7 @@ impl InstanceTask {
         let mut pauses = Pauses::up_to(self.longest_pause);
         let mut configured = BTreeSet::new();
         let mut end = None;
+        let mut marks = None;
         let mut next = Some(Instant::now() + FIRST_READING);
         let began = Instant::now();
         loop {
@@ -120,13 +125,18 @@ impl InstanceTask {
                 end = process
                     .filter(|process| process.alive())
                     .map(|found| Box::pin(found.end()));
+                marks = seen
+                    .sight
+                    .as_ref()
+                    .ok()
+                    .and_then(|sight| sight.look.marks.clone());
                 let again = is_sought(seen) || is_going;
                 let search = again.then(|| Instant::now() + SEARCH);
                 next = earliest(earliest(retry, search), seen.again_at().map(instant));
             }
             self.tell_configuration(&mut configured);
             self.tell_pid_file(&mut pid_file);
-            if self.wait(next, &mut end, &mut pauses).await {
+            if self.wait(next, &mut end, &mut pauses, &marks).await {
                 return Ok(());
             }
         }
@@ -195,14 +205,23 @@ impl InstanceTask {
     }
 
     /// Waits for a reason to compare, among them the `end` of the server; true once the daemon
-    /// stops. After an edit of the server's configuration the next of `pauses` is short again.
+    /// stops. After an edit of the server's configuration the next of `pauses` is short again. A touched file is none where
+    /// the targets still have the `marks` of the last comparison: that was its own work, or has seen it.
     async fn wait(
         &mut self,
         mut next: Option<Instant>,
         end: &mut Option<impl Future<Output = ()> + Unpin>,
         pauses: &mut Pauses,
+        marks: &Marks,
     ) -> bool {
+        let mut touched = None;
         loop {
+            let quiet = async {
+                match touched {
+                    Some(at) => tokio::time::sleep_until(Instant::into(at)).await,
+                    None => std::future::pending().await,
+                }
+            };
             let wake = async {
                 match next {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -226,13 +245,22 @@ impl InstanceTask {
                         break;
                     }
                     // Whoever writes there may not be done; a renewal does not wait for that.
-                    Some(nudge @ (Nudge::Touched | Nudge::Edited)) => {
-                        if nudge == Nudge::Edited {
-                            pauses.begin_anew();
-                        }
+                    Some(Nudge::Touched) => {
+                        touched = earliest(touched, Some(Instant::now() + self.debounce));
+                    }
+                    Some(Nudge::Edited) => {
+                        pauses.begin_anew();
                         next = earliest(next, Some(Instant::now() + self.debounce));
                     }
                 },
+                () = quiet => {
+                    touched = None;
+                    let now = self.keeper.instance.on_files(|targets| Ok(targets.marks()));
+                    let now = now.await.unwrap_or_default();
+                    if now.is_none() || now != *marks {
+                        break;
+                    }
+                }
                 () = wake => break,
                 () = ended => {
                     pauses.hinted = true;

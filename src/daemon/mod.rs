@@ -393,8 +393,9 @@ impl Generation {
     fn told(&mut self, news: DaemonNews) -> Result<bool, DaemonError> {
         Ok(match news {
             DaemonNews::Read { lineage, trail } => {
-                if self.trails[lineage] != trail {
-                    self.trails[lineage] = trail;
+                let before = std::mem::replace(&mut self.trails[lineage], trail);
+                // A renewal leads to new files, in most cases in the directories of the old ones.
+                if before.directories != self.trails[lineage].directories {
                     self.watch_soon();
                 }
                 false

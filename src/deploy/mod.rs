@@ -30,7 +30,8 @@ use crate::bundle::{Bundle, Fingerprint, Pieces};
 use crate::config::Mode;
 use crate::lineage::{LineageReader, Source};
 use crate::problem::Problem;
-use crate::server::files::Lock;
+use crate::server::files::{FilesSnapshot, Lock};
+use crate::server::mounts::pinned_by;
 use crate::server::probe::Served;
 use crate::server::process::Process;
 use crate::server::{Instance, InstanceError, InstanceSnapshot, Purpose, Server, Unseen};
@@ -165,9 +166,26 @@ impl Keeper {
         began: Instant,
         looked: impl FnOnce(&InstanceSnapshot) + Send,
     ) -> Result<Reconciled, InstanceError> {
-        let (lock, sight) = self.enter(intent).await?;
-        looked(&sight);
-        let decided = Box::pin(self.decided(lineage, sight, intent, settle));
+        let (lock, look) = self.enter(intent).await?;
+        let is_locked = lock.is_some();
+        let looking = async {
+            let mut sight = self.instance.with_server(look).await?;
+            looked(&sight);
+            if is_locked {
+                sight.pinned = Some(pinned_by(&sight).await);
+            }
+            Ok::<_, InstanceError>(sight)
+        };
+        // The lineage is asked under the lock: nobody deploys what is newer meanwhile.
+        let (sight, mut opened) = tokio::join!(Box::pin(looking), lineage.at_hand());
+        let mut sight = sight?;
+        if is_locked && sight.server.is_starting() {
+            // No key is kept while a server starts.
+            drop(opened);
+            sight = Box::pin(self.instance.once_started(sight)).await?;
+            opened = lineage.at_hand().await;
+        }
+        let decided = Box::pin(self.decided(lineage, opened, sight, intent, settle));
         let (visit, keyed) = decided.await;
         let source = &visit.source;
         let mut reconciled = match visit.plan {
@@ -224,18 +242,19 @@ impl Keeper {
         Ok(reconciled)
     }
 
-    /// Looks at the instance, with its lock where something may be changed.
+    /// Looks at the instance's files, with its lock where something may be changed.
     async fn enter(
         &mut self,
         intent: Intent,
-    ) -> Result<(Option<Lock>, InstanceSnapshot), InstanceError> {
+    ) -> Result<(Option<Lock>, FilesSnapshot), InstanceError> {
         if intent.dry_run || self.instance.config.mode == Mode::Observe {
             self.instance.refresh(Purpose::Look).await?;
-            return Ok((None, self.instance.look().await?));
+            let look = self.instance.on_files(|targets| targets.look());
+            return Ok((None, look.await?));
         }
         self.instance.refresh(Purpose::Work).await?;
-        let (lock, sight) = self.instance.enter(LOCK_PATIENCE).await?;
-        Ok((Some(lock), sight))
+        let (lock, look) = self.instance.enter(LOCK_PATIENCE).await?;
+        Ok((Some(lock), look))
     }
 
     async fn deploy(
@@ -267,6 +286,7 @@ impl Keeper {
             outcome,
             problem,
             is_answered,
+            served,
         } = Box::pin(attempt::deploy(&mut self.instance, order)).await;
         let done = Done::new(outcome, began);
         if outcome == SyncOutcome::Unchanged {
@@ -314,7 +334,9 @@ impl Keeper {
             .clone()
             .filter(|_| !matches!(outcome, SyncOutcome::Installed))
             .map(|why| (Some(fingerprint), why));
-        let seen = self.observe(source, settle).await;
+        // What the server has shown after the signal need not be asked for again.
+        let proof = served.zip(sight.server.process().map(Process::run));
+        let seen = self.observe_after(source, settle, proof).await;
         let done = Done {
             old,
             changed,

@@ -25,6 +25,16 @@ use crate::trust::Needed;
 impl Keeper {
     /// Looks at everything, and changes nothing.
     pub(crate) async fn observe(&mut self, source: &Source, settle: Duration) -> Observation {
+        self.observe_after(source, settle, None).await
+    }
+
+    /// The same right after a deployment; `proof` is what the server showed then, and by which run of it.
+    pub(super) async fn observe_after(
+        &mut self,
+        source: &Source,
+        settle: Duration,
+        proof: Option<(Served, i64)>,
+    ) -> Observation {
         let looked = match self.instance.refresh(Purpose::Look).await {
             Ok(()) => self.instance.look().await,
             Err(error) => Err(error),
@@ -41,7 +51,11 @@ impl Keeper {
         let standards = self.standards(source, &sight, intent, clock).await;
         let installed = &sight.look.installed;
         let readiness = plan::readiness(source, installed, &self.instance.config, &standards);
-        let served = self.served(&sight).await;
+        let run = sight.server.process().map(Process::run);
+        let served = match proof {
+            Some((served, shown_by)) if run == Some(shown_by) => Ok(served),
+            _ => self.served(&sight).await,
+        };
         Box::pin(self.finish(source, readiness, sight, Some(served))).await
     }
 

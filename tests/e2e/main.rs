@@ -21,6 +21,7 @@ mod companions;
 mod configs;
 mod configuration;
 mod containers;
+mod counts;
 mod crashes;
 mod denied;
 mod deploy;
