@@ -63,6 +63,9 @@ const GATHER: Duration = Duration::from_millis(50);
 /// How many servers' configurations are asked at once while nothing seems amiss, after start-up: some nine programs each.
 const ASKED_AT_ONCE: usize = 2;
 
+/// How long the others wait for one of them that does not answer.
+const ASKING: Duration = Duration::from_millis(500);
+
 struct DaemonSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -165,7 +168,7 @@ impl Generation {
         let watching = watching.await?;
         let (stop, stopped) = watch::channel(false);
         let turns = Turns::default();
-        let leisure = Turns::closed();
+        let leisure = Turns::closed(ASKING);
         let mut tasks = JoinSet::new();
         let mut lineages = Vec::new();
         let mut nudges = Vec::new();

@@ -16,30 +16,37 @@ const TURN: Duration = Duration::from_secs(3);
 
 /// The turns of one daemon.
 #[derive(Debug, Clone)]
-pub(super) struct Turns(Arc<Semaphore>);
+pub(super) struct Turns {
+    free: Arc<Semaphore>,
+    length: Duration,
+}
 
 impl Default for Turns {
     fn default() -> Self {
-        Turns(Arc::new(Semaphore::new(AT_ONCE)))
+        Turns {
+            free: Arc::new(Semaphore::new(AT_ONCE)),
+            length: TURN,
+        }
     }
 }
 
 impl Turns {
-    /// Turns of which there is none yet.
-    pub(crate) fn closed() -> Turns {
-        Turns(Arc::new(Semaphore::new(0)))
+    /// Turns of this length, of which there is none yet.
+    pub(crate) fn closed(length: Duration) -> Turns {
+        let free = Arc::new(Semaphore::new(0));
+        Turns { free, length }
     }
 
     /// Lets that many more have a turn at the same time.
     pub(crate) fn open(&self, at_once: usize) {
-        self.0.add_permits(at_once);
+        self.free.add_permits(at_once);
     }
 
     /// Does `work` when there is a turn.
     pub(crate) async fn take<T>(&self, work: impl Future<Output = T>) -> T {
-        let turn = self.0.acquire().await;
+        let turn = self.free.acquire().await;
         let mut work = pin!(work);
-        match tokio::time::timeout(TURN, &mut work).await {
+        match tokio::time::timeout(self.length, &mut work).await {
             Ok(done) => done,
             Err(_) => {
                 drop(turn);
@@ -61,7 +68,7 @@ mod tests {
             tokio::spawn(async move { turns.take(std::future::pending::<()>()).await });
         }
         tokio::task::yield_now().await;
-        assert_eq!(turns.0.available_permits(), 0);
+        assert_eq!(turns.free.available_permits(), 0);
         let other = tokio::time::timeout(2 * TURN, turns.take(async { "done" }));
         assert_eq!(other.await, Ok("done"));
     }
@@ -81,7 +88,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn closed_turns_begin_when_they_are_opened() {
-        let turns = Turns::closed();
+        let turns = Turns::closed(TURN);
         let early = tokio::time::timeout(10 * TURN, turns.take(async {}));
         assert!(early.await.is_err());
         turns.open(1);
