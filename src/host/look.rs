@@ -346,7 +346,8 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, CannotLook> {
     let Some(file) = of_path(Call::Open, path, File::open(path))? else {
         return Ok(None);
     };
-    let mut bytes = Vec::new();
+    // Enough for almost all of them: an empty buffer would begin with reads of 32 bytes.
+    let mut bytes = Vec::with_capacity(4096);
     let read = file.take(LARGEST).read_to_end(&mut bytes);
     Ok(of_path(Call::Read, path, read)?.map(|_| bytes))
 }
