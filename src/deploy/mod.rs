@@ -41,7 +41,6 @@ use plan::{AttemptMemory, Intent, Plan, Readiness, Request, Trigger};
 pub(crate) use remark::Remark;
 use remark::oddities;
 pub(crate) use rollback::Errand;
-use standards::SystemRoots;
 use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
@@ -57,7 +56,8 @@ pub(crate) struct Keeper {
     /// What the server last loaded, as far as this process knows.
     pieces: Option<Pieces>,
     configuration: Configuration,
-    roots: SystemRoots,
+    /// See [`Keeper::watched_by_another`].
+    vouched: Option<Fingerprint>,
 }
 
 /// What was seen of an instance, and what follows from it.
@@ -80,8 +80,14 @@ impl Keeper {
             loaded: None,
             pieces: None,
             configuration: Configuration::default(),
-            roots: SystemRoots::default(),
+            vouched: None,
         }
+    }
+
+    /// Another process watches the server's configuration, and has seen that the server uses this installed leaf: while
+    /// nothing else is amiss, the configuration is not asked as well.
+    pub(crate) fn watched_by_another(&mut self, leaf: Fingerprint) {
+        self.vouched = Some(leaf);
     }
 
     /// The directories in which the server's configuration lies, as far as it was asked.
