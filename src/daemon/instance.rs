@@ -14,7 +14,8 @@ use super::turns::Turns;
 use crate::config::ServerKind;
 use crate::deploy::plan::Intent;
 use crate::deploy::state::{Observation, State};
-use crate::deploy::{Keeper, Reconciled, SyncOutcome};
+use crate::deploy::{Asking, Keeper, Reconciled, SyncOutcome};
+use crate::host::look::FileMark;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{LineageReader, Opened, Source};
 use crate::problem::Problem;
@@ -32,6 +33,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// How often a server of another kind than Postgres is looked for. One that starts leaves its
 /// number before it handles signals, by which it is known, and Patroni leaves none.
 const SEARCH: Duration = Duration::from_secs(5);
+
+/// What tells whether the targets were touched.
+type Marks = Option<Vec<Option<FileMark>>>;
 
 /// How long a lineage may take to be read for the first time before that is a problem.
 const FIRST_READING: Duration = Duration::from_secs(10);
@@ -80,6 +84,8 @@ pub(super) struct InstanceTask {
     pub(crate) ready: watch::Receiver<bool>,
     pub(crate) stopped: watch::Receiver<bool>,
     pub(crate) turns: Turns,
+    /// The turns of what nobody waits for.
+    pub(crate) leisure: Turns,
     pub(crate) metrics: Metrics,
     pub(crate) settle: Duration,
     pub(crate) debounce: Duration,
@@ -98,12 +104,13 @@ impl InstanceTask {
         let mut pauses = Pauses::up_to(self.longest_pause);
         let mut configured = BTreeSet::new();
         let mut end = None;
+        let mut marks = None;
         let mut next = Some(Instant::now() + FIRST_READING);
         let began = Instant::now();
         loop {
             let is_read = self.source.borrow_and_update().is_some();
             if is_read || began.elapsed() >= FIRST_READING {
-                let reconciled = self.compare(is_read).await;
+                let reconciled = self.compared(is_read).await;
                 let state = self.say(&reconciled, &mut told, &mut warned);
                 let Reconciled { done, seen } = &reconciled;
                 // Nothing tells when a configuration that was corrected is loaded.
@@ -113,7 +120,7 @@ impl InstanceTask {
                     Some(Instant::now() + pauses.grown())
                 } else {
                     pauses.begin_anew();
-                    None
+                    (self.keeper.asking == Asking::Owed).then(Instant::now)
                 };
                 let hinted = std::mem::take(&mut pauses.hinted);
                 let process = process(seen);
@@ -123,13 +130,18 @@ impl InstanceTask {
                 end = process
                     .filter(|process| process.alive())
                     .map(|found| Box::pin(found.end()));
+                marks = seen
+                    .sight
+                    .as_ref()
+                    .ok()
+                    .and_then(|sight| sight.look.marks.clone());
                 let again = is_sought(seen) || is_going;
                 let search = again.then(|| Instant::now() + SEARCH);
                 next = earliest(earliest(retry, search), seen.again_at().map(instant));
             }
             self.tell_configuration(&mut configured);
             self.tell_pid_file(&mut pid_file);
-            if self.wait(next, &mut end, &mut pauses).await {
+            if self.wait(next, &mut end, &mut pauses, &marks).await {
                 return Ok(());
             }
         }
@@ -176,6 +188,26 @@ impl InstanceTask {
         drop(self.news.send(configured));
     }
 
+    /// Compares. Where that leaves a question to the server's configuration for later, and began nothing, compares again once
+    /// that is answered: what is told of an instance that needs no work is told with the answer.
+    async fn compared(&mut self, is_read: bool) -> Reconciled {
+        self.keeper.asking = Asking::Later;
+        let reconciled = self.compare(is_read).await;
+        if self.keeper.asking != Asking::Owed || reconciled.done.acted {
+            return reconciled;
+        }
+        let (mut stopped, mut source) = (self.stopped.clone(), self.source.clone());
+        tokio::select! {
+            biased;
+            // Neither a renewal nor the end waits for that.
+            _ = stopped.wait_for(|stopped| *stopped) => return reconciled,
+            _ = source.changed() => return reconciled,
+            () = self.leisure.take(self.keeper.ask(&reconciled.seen)) => {}
+        }
+        self.keeper.asking = Asking::AtOnce;
+        self.compare(is_read).await
+    }
+
     /// Compares with what the lineage holds, which may never have been read.
     async fn compare(&mut self, is_read: bool) -> Reconciled {
         #[cfg(feature = "failpoints")]
@@ -206,14 +238,23 @@ impl InstanceTask {
     }
 
     /// Waits for a reason to compare, among them the `end` of the server; true once the daemon
-    /// stops. After an edit of the server's configuration the next of `pauses` is short again.
+    /// stops. After an edit of the server's configuration the next of `pauses` is short again. A touched file is none where
+    /// the targets still have the `marks` of the last comparison: that was its own work, or has seen it.
     async fn wait(
         &mut self,
         mut next: Option<Instant>,
         end: &mut Option<impl Future<Output = ()> + Unpin>,
         pauses: &mut Pauses,
+        marks: &Marks,
     ) -> bool {
+        let mut touched = None;
         loop {
+            let quiet = async {
+                match touched {
+                    Some(at) => tokio::time::sleep_until(Instant::into(at)).await,
+                    None => std::future::pending().await,
+                }
+            };
             let wake = async {
                 match next {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -237,13 +278,22 @@ impl InstanceTask {
                         break;
                     }
                     // Whoever writes there may not be done; a renewal does not wait for that.
-                    Some(nudge @ (Nudge::Touched | Nudge::Edited)) => {
-                        if nudge == Nudge::Edited {
-                            pauses.begin_anew();
-                        }
+                    Some(Nudge::Touched) => {
+                        touched = earliest(touched, Some(Instant::now() + self.debounce));
+                    }
+                    Some(Nudge::Edited) => {
+                        pauses.begin_anew();
                         next = earliest(next, Some(Instant::now() + self.debounce));
                     }
                 },
+                () = quiet => {
+                    touched = None;
+                    let now = self.keeper.instance.on_files(|targets| Ok(targets.marks()));
+                    let now = now.await.unwrap_or_default();
+                    if now.is_none() || now != *marks {
+                        break;
+                    }
+                }
                 () = wake => break,
                 () = ended => {
                     pauses.hinted = true;

@@ -62,6 +62,9 @@ pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 /// How long the last writing of `status.json` may take when the daemon ends.
 const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
 
+/// How many servers' configurations are asked at once while nothing seems amiss, after start-up: some nine programs each.
+const ASKED_AT_ONCE: usize = 2;
+
 struct DaemonSignals {
     terminate: Signal,
     interrupt: Signal,
@@ -150,6 +153,8 @@ struct Generation {
     pace: Pace,
     since: Timestamp,
     ready: bool,
+    /// The turns of what nobody waits for, from when this is ready.
+    leisure: Turns,
     prober: Prober,
     systemd: Systemd,
     outlets: Outlets,
@@ -174,6 +179,7 @@ impl Generation {
         let (stop, stopped) = watch::channel(false);
         let (go, ready) = watch::channel(false);
         let turns = Turns::default();
+        let leisure = Turns::closed();
         let mut tasks = JoinSet::new();
         let mut lineages = Vec::new();
         let mut nudges = Vec::new();
@@ -228,6 +234,7 @@ impl Generation {
                     ready: ready.clone(),
                     stopped: stopped.clone(),
                     turns: turns.clone(),
+                    leisure: leisure.clone(),
                     metrics: outlets.metrics().clone(),
                     settle: config.watch.settle_timeout,
                     debounce: config.watch.debounce,
@@ -257,6 +264,7 @@ impl Generation {
             pace: Pace::default(),
             since,
             ready: false,
+            leisure,
             prober,
             systemd,
             outlets,
@@ -335,6 +343,7 @@ impl Generation {
     /// on this host besides.
     fn become_ready(&mut self) {
         self.ready = true;
+        self.leisure.open(ASKED_AT_ONCE);
         self.said = self.headline();
         let (systemd, said, go) = (self.systemd.clone(), self.said.clone(), self.go.clone());
         self.write_status(Some(Box::new(move || {
@@ -404,8 +413,9 @@ impl Generation {
     fn told(&mut self, news: DaemonNews) -> Result<bool, DaemonError> {
         Ok(match news {
             DaemonNews::Read { lineage, trail } => {
-                if self.trails[lineage] != trail {
-                    self.trails[lineage] = trail;
+                let before = std::mem::replace(&mut self.trails[lineage], trail);
+                // A renewal leads to new files, in most cases in the directories of the old ones.
+                if before.directories != self.trails[lineage].directories {
                     self.watch_soon();
                 }
                 false

@@ -1,5 +1,5 @@
 //! How many instances are worked on at once, so that a hundred of them do not start a hundred
-//! programs in one moment; and what hangs gives its turn away.
+//! programs in one moment; and what hangs gives its turn away. What nobody waits for has turns of its own.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -25,6 +25,16 @@ impl Default for Turns {
 }
 
 impl Turns {
+    /// Turns of which there is none yet.
+    pub(crate) fn closed() -> Turns {
+        Turns(Arc::new(Semaphore::new(0)))
+    }
+
+    /// Lets that many more have a turn at the same time.
+    pub(crate) fn open(&self, at_once: usize) {
+        self.0.add_permits(at_once);
+    }
+
     /// Does `work` when there is a turn.
     pub(crate) async fn take<T>(&self, work: impl Future<Output = T>) -> T {
         let turn = self.0.acquire().await;
@@ -66,6 +76,15 @@ mod tests {
         tokio::task::yield_now().await;
         let other = tokio::time::timeout(TURN / 4, turns.take(async {}));
         assert!(other.await.is_err());
+        turns.take(async {}).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn closed_turns_begin_when_they_are_opened() {
+        let turns = Turns::closed();
+        let early = tokio::time::timeout(10 * TURN, turns.take(async {}));
+        assert!(early.await.is_err());
+        turns.open(1);
         turns.take(async {}).await;
     }
 }

@@ -228,7 +228,9 @@ impl Keeper {
             return Ok((None, self.instance.look().await?));
         }
         self.instance.refresh(Purpose::Work).await?;
-        let (lock, sight) = self.instance.enter(LOCK_PATIENCE).await?;
+        let (lock, look) = self.instance.enter(LOCK_PATIENCE).await?;
+        let sight = self.instance.with_server(look).await?;
+        let sight = self.instance.once_started(sight).await?;
         Ok((Some(lock), sight))
     }
 

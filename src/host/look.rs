@@ -17,6 +17,9 @@ use crate::problem::Problem;
 /// How much is read of a file in `/proc`: hosts that run containers have mount tables of this size.
 const LARGEST: u64 = 16 << 20;
 
+/// Most files in `/proc` are smaller, and are then read at once: the kernel says of all of them that they are empty.
+const USUAL: usize = 4 << 10;
+
 /// A system call that checks something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
@@ -322,6 +325,28 @@ impl FileId {
     };
 }
 
+/// What tells one content of a file from another without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileMark {
+    id: FileId,
+    size: i64,
+    /// Its change time (ctime): seconds and nanoseconds.
+    changed: (i64, i64),
+}
+
+impl FileMark {
+    pub(crate) fn from_stat(stat: &rustix::fs::Stat) -> FileMark {
+        FileMark {
+            id: FileId::from_stat(stat),
+            size: stat.st_size,
+            changed: (
+                stat.st_ctime,
+                i64::try_from(stat.st_ctime_nsec).unwrap_or_default(),
+            ),
+        }
+    }
+}
+
 /// The ID of the file that `path` leads to.
 ///
 /// # Errors
@@ -346,8 +371,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, CannotLook> {
     let Some(file) = of_path(Call::Open, path, File::open(path))? else {
         return Ok(None);
     };
-    // Enough for almost all of them: an empty buffer would begin with reads of 32 bytes.
-    let mut bytes = Vec::with_capacity(4096);
+    let mut bytes = Vec::with_capacity(USUAL);
     let read = file.take(LARGEST).read_to_end(&mut bytes);
     Ok(of_path(Call::Read, path, read)?.map(|_| bytes))
 }

@@ -22,6 +22,7 @@ mod companions;
 mod configs;
 mod configuration;
 mod containers;
+mod counts;
 mod crashes;
 mod denied;
 mod deploy;

@@ -4,6 +4,7 @@
     reason = "a test fails where its world cannot be built"
 )]
 
+mod cost;
 mod delay;
 mod torn;
 mod trial;
@@ -196,6 +197,8 @@ impl Moment {
                 installed: std::mem::replace(&mut self.installed, Installed::Absent),
                 found: Vec::new(),
                 pid_file: Err(Absence::NoPidFile),
+                marks: None,
+                real_paths: Vec::new(),
                 held: self.held.clone(),
                 memory_fault: None,
                 trial: self.trial,
@@ -219,6 +222,7 @@ impl Moment {
                 server: ids,
                 by_others: false,
             }),
+            pinned: None,
         }
     }
 

@@ -8,6 +8,7 @@ mod held;
 mod judge;
 mod lock;
 mod memory;
+mod parsed;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ use crate::bundle::{Bundle, Identity, Piece, TrustFiles};
 use crate::config::ServerKind;
 use crate::host::directory::{Directory, ReachError, reach};
 use crate::host::file::Links;
-use crate::host::look::FileId;
+use crate::host::look::{FileId, FileMark};
 use crate::host::privilege::Ids;
 use crate::host::slot::FileSlot;
 use crate::server::postmaster::{Absence, PidFile};
@@ -143,6 +144,10 @@ pub(crate) struct FilesSnapshot {
     pub(crate) proven: Option<Identity>,
     /// The bundle that the last deployment replaced.
     pub(crate) previous: Option<Arc<Bundle>>,
+    /// What the targets were before they were read; nothing where that does not tell whether they were touched since.
+    pub(crate) marks: Option<Vec<Option<FileMark>>>,
+    /// Where the targets really are, if that was looked at as well: before something is changed.
+    pub(crate) real_paths: Vec<PathBuf>,
 }
 
 /// Why the directory of `path` cannot be opened.
@@ -154,7 +159,12 @@ fn unreached(path: &Path, error: &ReachError) -> FilesError {
     }
 }
 
-/// Opens the directory of `path`.
+/// Finds the directory of `path`, to look at what is there.
+fn slot_to_read(path: &Path) -> Result<FileSlot, FilesError> {
+    FileSlot::lead_to(path).map_err(|error| unreached(path, &error))
+}
+
+/// Opens the directory of `path`, to change what is there.
 fn slot(path: &Path) -> Result<FileSlot, FilesError> {
     FileSlot::open(path).map_err(|error| unreached(path, &error))
 }
@@ -260,6 +270,7 @@ impl Targets {
     /// A target or the memory cannot be read at all; if a target can be read but is wrong, that is in
     /// [`FilesSnapshot::installed`].
     pub(crate) fn look(&self) -> Result<FilesSnapshot, FilesError> {
+        let marks = self.marks();
         let mut found = Vec::new();
         for path in self.paths() {
             found.push(match self.place(path) {
@@ -275,8 +286,8 @@ impl Targets {
             FilesMemory::Damaged(why) => (None, Some(why)),
         };
         let (companions, companions_fault) = self.judge_companions(&found);
-        let installed = match self.judge(&found) {
-            Ok(Some(pair)) => Installed::Usable(Arc::clone(pair.with(companions).bundle())),
+        let installed = match self.judge_known(&found) {
+            Ok(Some(pair)) => Installed::Usable(Bundle::shared_with(pair, companions)),
             Ok(None) => Installed::Absent,
             Err(why) => Installed::Unusable(why),
         };
@@ -293,17 +304,33 @@ impl Targets {
             trial,
             proven: self.proven_bundle(),
             previous,
+            marks,
+            real_paths: Vec::new(),
         })
+    }
+
+    /// What the targets are now, without reading them; `None` if that does not tell one content from another: what is
+    /// followed may be touched where it leads.
+    pub(crate) fn marks(&self) -> Option<Vec<Option<FileMark>>> {
+        if self.by_others {
+            return None;
+        }
+        let mark = |path: &Path| match slot_to_read(path).ok()?.stat() {
+            Ok(stat) => Some(Some(FileMark::from_stat(&stat))),
+            Err(Errno::NOENT) => Some(None),
+            Err(_) => None,
+        };
+        self.paths().map(mark).collect()
     }
 
     /// Where a file is; if something else writes it, it may be a link, which is followed unless a third party could have
     /// redirected it.
     fn place(&self, path: &Path) -> Result<FileSlot, FilesError> {
         if !self.by_others {
-            return slot(path);
+            return slot_to_read(path);
         }
         match reach(path, Links::Followed) {
-            Ok(end) => slot(&end.path),
+            Ok(end) => slot_to_read(&end.path),
             // If a link leads nowhere, nothing is installed.
             Err(error) => Err(unreached(path, &error)),
         }
@@ -314,7 +341,7 @@ impl Targets {
     /// # Errors
     /// It does not exist, or cannot be accessed.
     pub(crate) fn cert_time(&self, moment: FileTime) -> Result<Timestamp, FilesError> {
-        let itself = self.time_of(&slot(&self.cert)?, moment)?;
+        let itself = self.time_of(&slot_to_read(&self.cert)?, moment)?;
         let end = self.time_of(&self.place(&self.cert)?, moment)?;
         Ok(itself.max(end))
     }
