@@ -202,7 +202,7 @@ impl InstanceTask {
             // Neither a renewal nor the end waits for that.
             _ = stopped.wait_for(|stopped| *stopped) => return reconciled,
             _ = source.changed() => return reconciled,
-            () = self.leisure.take(self.keeper.ask(&reconciled.seen)) => {}
+            () = self.leisure.take(Box::pin(self.keeper.ask(&reconciled.seen))) => {}
         }
         self.keeper.asking = Asking::AtOnce;
         self.compare(is_read).await
