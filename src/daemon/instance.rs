@@ -77,6 +77,8 @@ pub(super) struct InstanceTask {
     pub(crate) lineage: Asker,
     pub(crate) nudged: mpsc::UnboundedReceiver<Nudge>,
     pub(crate) news: mpsc::UnboundedSender<DaemonNews>,
+    /// Whether the daemon has said that it is ready.
+    pub(crate) ready: watch::Receiver<bool>,
     pub(crate) stopped: watch::Receiver<bool>,
     pub(crate) turns: Turns,
     /// The turns of what nobody waits for.
@@ -90,6 +92,9 @@ pub(super) struct InstanceTask {
 impl InstanceTask {
     /// Runs until it is stopped.
     pub(crate) async fn run(mut self) -> Result<(), PrivilegeError> {
+        if self.serves_already().await && self.stopped_before_ready().await {
+            return Ok(());
+        }
         let mut told = Announcer::default();
         let mut warned = Warned::default();
         let mut pid_file = None;
@@ -135,6 +140,33 @@ impl InstanceTask {
         }
     }
 
+    /// Looks at files and process alone, and tells if the server runs: it is not waiting for its files. What is amiss is
+    /// repaired, and what it serves is looked at, once the daemon is ready, which others wait for.
+    async fn serves_already(&mut self) -> bool {
+        let looking = Box::pin(self.keeper.instance.look());
+        let looked = self.turns.take(looking).await;
+        let serves = looked.is_ok_and(|seen| seen.server.process().is_some_and(Process::is_whole));
+        if serves {
+            let instance = self.index;
+            drop(self.news.send(DaemonNews::Filed { instance }));
+        }
+        serves
+    }
+
+    /// Waits until the daemon is ready; whether it stops instead.
+    async fn stopped_before_ready(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            _ = self.stopped.wait_for(|stopped| *stopped) => return true,
+            ready = self.ready.wait_for(|ready| *ready) => if ready.is_err() {
+                return true;
+            },
+        }
+        // The comparison that follows sees whatever was hinted at.
+        while self.nudged.try_recv().is_ok() {}
+        false
+    }
+
     /// Has watched where the server's configuration lies, once that is known.
     fn tell_configuration(&self, before: &mut BTreeSet<PathBuf>) {
         let now = self.keeper.configuration_directories();
@@ -163,7 +195,7 @@ impl InstanceTask {
             // Neither a renewal nor the end waits for that.
             _ = stopped.wait_for(|stopped| *stopped) => return reconciled,
             _ = source.changed() => return reconciled,
-            () = self.leisure.take(self.keeper.ask(&reconciled.seen)) => {}
+            () = self.leisure.take(Box::pin(self.keeper.ask(&reconciled.seen))) => {}
         }
         self.keeper.asking = Asking::AtOnce;
         self.compare(is_read).await
@@ -188,13 +220,14 @@ impl InstanceTask {
             }
         };
         let (keeper, settle) = (&mut self.keeper, self.settle);
+        // On the heap: a task that waits, as it nearly always does, is as large as the largest of what it does.
         if is_read {
             let work = keeper.reconcile_telling(&mut self.lineage, intent, settle, looked);
-            return self.turns.take(work).await;
+            return self.turns.take(Box::pin(work)).await;
         }
         let mut never_read = NeverRead;
         let work = keeper.reconcile_telling(&mut never_read, intent, settle, looked);
-        self.turns.take(work).await
+        self.turns.take(Box::pin(work)).await
     }
 
     /// Waits for a reason to compare, among them the `end` of the server; true once the daemon
@@ -359,6 +392,17 @@ fn instant(wall: Timestamp) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_that_waits_is_small() {
+        let size = size_of_future(InstanceTask::run);
+        assert!(size <= 8 << 10, "{size} bytes an instance");
+    }
+
+    /// How large what an async function returns is, without a call.
+    fn size_of_future<A, F>(_function: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
 
     #[test]
     fn pauses_grow_up_to_the_longest_and_begin_anew() {

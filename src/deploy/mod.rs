@@ -41,7 +41,6 @@ use plan::{AttemptMemory, Intent, Plan, Readiness, Request, Trigger};
 pub(crate) use remark::Remark;
 use remark::oddities;
 pub(crate) use rollback::Errand;
-use standards::SystemRoots;
 use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
@@ -56,9 +55,10 @@ pub(crate) struct Keeper {
     loaded: Option<(i64, SystemTime)>,
     /// What the server last loaded, as far as this process knows.
     pieces: Option<Pieces>,
+    /// See [`Keeper::watched_by_another`].
+    vouched: Option<Fingerprint>,
     /// When the server's configuration is asked while nothing seems amiss.
     pub(crate) asking: Asking,
-    roots: SystemRoots,
 }
 
 /// When a server's configuration is asked while nothing seems amiss: each question starts a program, and nobody waits for the
@@ -92,9 +92,15 @@ impl Keeper {
             failure: None,
             loaded: None,
             pieces: None,
+            vouched: None,
             asking: Asking::AtOnce,
-            roots: SystemRoots::default(),
         }
+    }
+
+    /// Another process watches the server's configuration, and has seen that the server uses this installed leaf: while
+    /// nothing else is amiss, the configuration is not asked as well.
+    pub(crate) fn watched_by_another(&mut self, leaf: Fingerprint) {
+        self.vouched = Some(leaf);
     }
 
     /// The directories in which the server's configuration lies, as far as it was asked.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::attempt::Proven;
 use super::plan::{self, Intent, Readiness};
-use super::standards::{Clock, Standards, depends_on_roots};
+use super::standards::{Clock, Standards, depends_on_roots, roots_where_they_matter};
 use super::state::Observation;
 use super::{Asking, Keeper};
 use crate::bundle::Bundle;
@@ -68,7 +68,7 @@ impl Keeper {
         let they_matter = depends_on_roots(source.bundle(), clock.now);
         let standards = Standards {
             clock,
-            roots: self.roots.where_they_matter(they_matter).await,
+            roots: roots_where_they_matter(they_matter).await,
             forced: false,
             client_use: None,
         };
@@ -128,7 +128,9 @@ impl Keeper {
             _ if pinned.is_some() => None,
             (Server::Up(process), true, _) if wanted => Some(self.settings(process, &sight).await),
             // The right leaf may be read from another file, which no renewal reaches.
-            (Server::Up(process), false, Some(_)) if wanted => {
+            (Server::Up(process), false, Some(found))
+                if wanted && Some(found.fingerprint()) != self.vouched =>
+            {
                 self.settings_at_leisure(process, &sight).await
             }
             _ => None,
@@ -139,7 +141,7 @@ impl Keeper {
         });
         let they_matter = sent_depends
             || depends_on_roots([source.bundle(), installed].into_iter().flatten(), at);
-        let roots = self.roots.where_they_matter(they_matter).await;
+        let roots = roots_where_they_matter(they_matter).await;
         let faults = match &settings {
             Some(Ok(settings)) if amiss && served.is_ok() => {
                 self.faults_elsewhere(settings.clone(), &sight).await
@@ -175,7 +177,7 @@ impl Keeper {
     ) -> Standards {
         let bundles = [source.bundle(), sight.look.installed.bundle()];
         let they_matter = depends_on_roots(bundles.into_iter().flatten(), clock.now);
-        let roots = self.roots.where_they_matter(they_matter).await;
+        let roots = roots_where_they_matter(they_matter).await;
         let serves_alone =
             |bundle: &Arc<Bundle>| bundle.leaf().facts().may_authenticate == Some(false);
         let client_use = if source.bundle().is_some_and(serves_alone) {

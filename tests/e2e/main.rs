@@ -13,6 +13,7 @@ mod world;
 
 mod attacks;
 mod bad_source;
+mod burst;
 mod cases;
 mod certbot;
 mod check;
