@@ -79,7 +79,7 @@ pictures: deps build ## docs/pictures, from what pgcertd and the demo print; as 
 	docs/pictures/make "$(BINARY)"
 
 bench: deps ## From a renewal to the server, its clients and the proof, beside what people use; ROUNDS=5 makes it short
-	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS) --write docs/performance
+	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS) --machine --write docs/performance
 
 deb: build ## A package for Debian and Ubuntu, target/debian/pgcertd_VERSION_ARCH.deb, in place of the one there
 	cargo deb --version >/dev/null 2>&1 || $(CARGO) install cargo-deb --locked --version '^3.8'

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How long a turn rests before it begins, so that no work of the one before it still runs.
-const REST: Duration = Duration::from_millis(300);
+pub const REST: Duration = Duration::from_millis(300);
 
 /// About two of the probe's cycles, in which the moments of the renewals are spread.
 const SPREAD: Duration = Duration::from_millis(10);
@@ -98,7 +98,9 @@ impl Contender {
         let looping = |text: String| script(&text, &cluster, &lineage, &files);
         let bringer = match kind {
             Kind::LeastProgram => {
-                let program = least_program::start(&lineage, &files.cert, &cluster, address);
+                let (data, owner) = (cluster.data_directory(), cluster.owner());
+                let program =
+                    least_program::start(lineage.path(), &files.cert, data, owner, address);
                 waiting(program, DONE)?
             }
             Kind::InotifywaitLoop => waiting(looping(peers::inotifywait_loop()), peers::WATCHES)?,
@@ -108,7 +110,7 @@ impl Contender {
             Kind::ArticleReload => Bringer::Script(peers::article_with_reload()),
             Kind::ArticleRestart => Bringer::Script(peers::article_with_restart()),
             Kind::Getssl => Bringer::Script(peers::getssl()),
-            Kind::PathUnit => bail!("it needs a machine with systemd"),
+            Kind::PathUnit => bail!("it takes part in a machine with systemd alone"),
         };
         Ok(Self {
             kind,
@@ -358,6 +360,6 @@ fn write_back(path: &Path) -> Result<()> {
 
 /// The same moment of the probe's cycle for all in a round, and another in each, evenly spread: the
 /// multiples of the golden ratio.
-fn moment(round: u32) -> Duration {
+pub fn moment(round: u32) -> Duration {
     SPREAD.mul_f64((f64::from(round) * 0.618_033_988_749_895).fract())
 }
