@@ -118,6 +118,7 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -m 0644 README.md CHANGELOG.md SECURITY.md $(DESTDIR)$(DOCDIR)
 	install -D -m 0644 -t $(DESTDIR)$(DOCDIR)/docs docs/*.md
 	install -D -m 0644 -t $(DESTDIR)$(DOCDIR)/docs/pictures docs/pictures/*.svg
+	install -D -m 0644 -t $(DESTDIR)$(DOCDIR)/docs/performance docs/performance/*.svg
 	install -D -m 0644 packaging/README.md $(DESTDIR)$(DOCDIR)/packaging/README.md
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
 	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook

@@ -95,7 +95,11 @@ impl Contender {
             said.wait_for(ready)?;
             Ok(Bringer::Waiting(process))
         };
-        let looping = |text: String| script(&text, &cluster, &lineage, &files);
+        let looping = |text: String| {
+            let mut ending = command("setpriv");
+            ending.args(["--pdeathsig", "KILL", "sh", "-c", &text]);
+            with_variables(ending, &cluster, &lineage, &files)
+        };
         let bringer = match kind {
             Kind::LeastProgram => {
                 let (data, owner) = (cluster.data_directory(), cluster.owner());
@@ -216,7 +220,9 @@ impl Contender {
         let Bringer::Script(text) = &self.bringer else {
             return Ok(None);
         };
-        let script = script(text, &self.cluster, &self.lineage, &self.files);
+        let mut script = command("/bin/sh");
+        script.args(["-c", text]);
+        let script = with_variables(script, &self.cluster, &self.lineage, &self.files);
         // A server that the script starts logs where the script writes.
         let output = match self.kind {
             Kind::ArticleRestart => &self.server,
@@ -311,7 +317,7 @@ impl Drop for Restarted {
 
 const AS_POSTGRES: [&str; 3] = ["--reuid=postgres", "--regid=postgres", "--init-groups"];
 
-/// Starts a program whose output this descriptor takes, and which ends with the bench.
+/// Starts a program whose output this descriptor takes.
 fn start(mut command: Command, output: OwnedFd) -> Result<Process> {
     command
         .stdin(Stdio::null())
@@ -320,11 +326,14 @@ fn start(mut command: Command, output: OwnedFd) -> Result<Process> {
     Ok(Process::spawn(&mut command))
 }
 
-/// A script of root's, with its variables.
-fn script(text: &str, cluster: &Cluster, lineage: &Lineage, files: &ServerFiles) -> Command {
-    let mut script = command("setpriv");
+/// A script of root's with its variables.
+fn with_variables(
+    mut script: Command,
+    cluster: &Cluster,
+    lineage: &Lineage,
+    files: &ServerFiles,
+) -> Command {
     script
-        .args(["--pdeathsig", "KILL", "sh", "-c", text])
         .env("RENEWED_LINEAGE", lineage.path())
         .env("RENEWED_DOMAINS", lineage.name())
         .env("NAME", lineage.name())
