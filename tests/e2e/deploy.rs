@@ -40,11 +40,10 @@ fn renewals_cost_fifty_clients_no_session_and_no_connection() {
             stage.renewal_is_served();
             renewals += 1;
         }
-        // The last one may have met no load any more.
-        assert!(renewals > 1, "one renewal took longer than the load");
         let transactions = load.finish().unwrap();
         println!("{renewals} renewals, {transactions} transactions");
-        assert!(transactions > 0);
+        // The last one may have met no load any more.
+        assert!(renewals > 1, "one renewal took longer than the load");
     }
 }
 
