@@ -1,7 +1,7 @@
 # make demo and make test work from a fresh clone on Debian 12 and 13 with Rust and apt; they install everything else.
 
 CARGO ?= cargo
-ROUNDS ?= 50
+ROUNDS ?= 100
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 UNITDIR ?= $(PREFIX)/lib/systemd/system
@@ -78,8 +78,8 @@ demo: ## A renewal from end to end, on a throw-away cluster; as root or as you
 pictures: deps build ## docs/pictures, from what pgcertd and the demo print; as root
 	docs/pictures/make "$(BINARY)"
 
-bench: deps ## From a renewal to the first connection that sees it; ROUNDS=5 makes it short
-	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS)
+bench: deps ## From a renewal to the server, its clients and the proof, beside what people use; ROUNDS=5 makes it short
+	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS) --machine --write docs/performance
 
 deb: build ## A package for Debian and Ubuntu, target/debian/pgcertd_VERSION_ARCH.deb, in place of the one there
 	cargo deb --version >/dev/null 2>&1 || $(CARGO) install cargo-deb --locked --version '^3.8'
@@ -118,6 +118,7 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -m 0644 README.md CHANGELOG.md SECURITY.md $(DESTDIR)$(DOCDIR)
 	install -D -m 0644 -t $(DESTDIR)$(DOCDIR)/docs docs/*.md
 	install -D -m 0644 -t $(DESTDIR)$(DOCDIR)/docs/pictures docs/pictures/*.svg
+	install -D -m 0644 -t $(DESTDIR)$(DOCDIR)/docs/performance docs/performance/*.svg
 	install -D -m 0644 packaging/README.md $(DESTDIR)$(DOCDIR)/packaging/README.md
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
 	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook

@@ -25,7 +25,7 @@ use rustix::{
 
 use crate::{
     probe::Probe,
-    world::{Owner, cluster::Cluster, command, lineage::Lineage},
+    world::{Owner, command},
 };
 
 /// The first argument that makes the bench this program.
@@ -37,12 +37,14 @@ pub const DONE: &str = "done";
 const CHAIN: &CStr = c"fullchain.pem";
 
 /// The command that starts it.
-pub fn start(lineage: &Lineage, target: &Path, cluster: &Cluster, server: SocketAddr) -> Command {
-    let Owner { uid, gid } = cluster.owner();
-    let mut started = command(std::env::current_exe().unwrap());
+pub fn start(live: &Path, target: &Path, data: &Path, owner: Owner, server: SocketAddr) -> Command {
+    let Owner { uid, gid } = owner;
+    let mut started = command("setpriv");
     started
+        .args(["--pdeathsig", "KILL"])
+        .arg(std::env::current_exe().unwrap())
         .arg(WORD)
-        .args([lineage.path(), target, cluster.data_directory()])
+        .args([live, target, data])
         .args([server.to_string(), uid.to_string(), gid.to_string()]);
     started
 }
@@ -67,7 +69,7 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
     loop {
         if events.next()?.file_name() == Some(CHAIN) {
             install(live, target, owner)?;
-            hang_up(data)?;
+            send_hangup(data)?;
             probe.connect()?;
             println!("{DONE}");
         }
@@ -91,7 +93,7 @@ fn install(live: &Path, target: &Path, owner: Owner) -> Result<()> {
     Ok(())
 }
 
-fn hang_up(data: &Path) -> Result<()> {
+fn send_hangup(data: &Path) -> Result<()> {
     let text = fs::read_to_string(data.join("postmaster.pid"))?;
     let pid = text.lines().next().context("postmaster.pid is empty")?;
     let pid = Pid::from_raw(pid.parse()?).context("postmaster.pid holds 0")?;

@@ -6,8 +6,9 @@ use std::{
     fmt::Write as _,
     fs::{self, OpenOptions},
     io::Write as _,
-    os::unix::process::CommandExt,
+    os::{fd::OwnedFd, unix::process::CommandExt},
     path::{Path, PathBuf},
+    process::Stdio,
     time::Duration,
 };
 
@@ -35,6 +36,7 @@ pub struct Cluster {
     config: Option<PathBuf>,
     sockets: PathBuf,
     log: PathBuf,
+    log_to: Option<OwnedFd>,
     port: Port,
     env: Vec<(String, String)>,
     postmaster: Option<Process>,
@@ -49,6 +51,7 @@ pub struct ClusterBuilder<'w> {
     settings: Vec<(String, String)>,
     env: Vec<(String, String)>,
     config_apart: bool,
+    log_to: Option<OwnedFd>,
 }
 
 impl ClusterBuilder<'_> {
@@ -85,6 +88,12 @@ impl ClusterBuilder<'_> {
     /// Sets an environment variable of the postmaster, `OPENSSL_CONF` for one.
     pub fn with_env(mut self, name: &str, value: impl AsRef<str>) -> Self {
         self.env.push((name.to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Has it log to this descriptor, so that [`Cluster::log`] stays empty.
+    pub fn log_to(mut self, descriptor: OwnedFd) -> Self {
+        self.log_to = Some(descriptor);
         self
     }
 
@@ -136,6 +145,7 @@ impl ClusterBuilder<'_> {
             log: world
                 .path()
                 .join(format!("clusters/{}/postgres.log", self.name)),
+            log_to: self.log_to,
             name: self.name,
             data,
             config,
@@ -158,6 +168,7 @@ impl Cluster {
             settings: Vec::new(),
             env: Vec::new(),
             config_apart: false,
+            log_to: None,
         }
     }
 
@@ -227,6 +238,10 @@ impl Cluster {
             .append(true)
             .open(&self.log)
             .unwrap();
+        let log = match &self.log_to {
+            Some(descriptor) => descriptor.try_clone().unwrap(),
+            None => OwnedFd::from(log),
+        };
         let mut postgres = command(self.programs.path("postgres"));
         postgres.arg("-D").arg(&self.data);
         if let Some(config) = &self.config {
@@ -239,8 +254,8 @@ impl Cluster {
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             .uid(self.owner.uid)
             .gid(self.owner.gid)
-            .stdin(std::process::Stdio::null())
-            .stdout(log.try_clone().unwrap())
+            .stdin(Stdio::null())
+            .stdout(Stdio::from(log.try_clone().unwrap()))
             .stderr(log);
         let postmaster = self.postmaster.insert(Process::spawn(&mut postgres));
         let (pid_file, pid) = (self.data.join("postmaster.pid"), postmaster.pid());
@@ -268,7 +283,7 @@ impl Cluster {
             self.data.display()
         );
         let mut unshare = in_own_mounts(&script);
-        let server = Process::spawn(unshare.stderr(std::process::Stdio::null()));
+        let server = Process::spawn(unshare.stderr(Stdio::null()));
         let pid_file = self.data.join("postmaster.pid");
         eventually(SOON, "the server is up", || {
             fs::read_to_string(&pid_file).is_ok_and(|text| text.contains("ready"))
@@ -450,7 +465,7 @@ impl Cluster {
             // It may be gone already.
             let _gone = std::process::Command::new("ipcrm")
                 .args(["-m", number])
-                .stderr(std::process::Stdio::null())
+                .stderr(Stdio::null())
                 .status();
         }
     }

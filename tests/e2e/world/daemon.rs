@@ -2,10 +2,13 @@
 
 use std::{
     fs::{self, File},
-    os::unix::net::UnixDatagram,
+    os::{fd::OwnedFd, unix::net::UnixDatagram},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -30,6 +33,7 @@ pub struct Launch {
     program: PathBuf,
     prefix: Vec<String>,
     env: Vec<(String, String)>,
+    log_to: Option<Arc<OwnedFd>>,
 }
 
 impl Launch {
@@ -40,7 +44,14 @@ impl Launch {
             program: PathBuf::from(env!("CARGO_BIN_EXE_pgcertd")),
             prefix: Vec::new(),
             env: Vec::new(),
+            log_to: None,
         }
+    }
+
+    /// A daemon that logs to this descriptor, so that [`Daemon::log`] stays empty.
+    pub fn log_to(mut self, descriptor: OwnedFd) -> Self {
+        self.log_to = Some(Arc::new(descriptor));
+        self
     }
 
     /// As another user, with its groups and no capability.
@@ -203,14 +214,18 @@ impl Launch {
         let everyone = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         fs::set_permissions(&socket, everyone).unwrap();
         let file = File::create(&log).unwrap();
+        let output = match &self.log_to {
+            Some(descriptor) => descriptor.try_clone().unwrap(),
+            None => OwnedFd::from(file),
+        };
         let process = Process::spawn(
             self.command()
                 .args([command, "--config"])
                 .arg(config.path())
                 .env("NOTIFY_SOCKET", &socket)
                 .stdin(Stdio::null())
-                .stdout(file.try_clone().unwrap())
-                .stderr(file),
+                .stdout(output.try_clone().unwrap())
+                .stderr(output),
         );
         Daemon {
             process,

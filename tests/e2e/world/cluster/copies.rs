@@ -50,6 +50,7 @@ impl Cluster {
             config
         });
         let cluster = Self {
+            log_to: None,
             name: name.to_owned(),
             programs: self.programs.clone(),
             owner: self.owner,
