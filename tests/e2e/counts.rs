@@ -1,6 +1,6 @@
 //! What a deployment asks of the kernel, counted by strace on the running daemon: system calls, threads, children,
 //! connections, fsyncs. A count is the same on a busy machine, where a time says nothing, and the same in a build that is
-//! optimised.
+//! optimized.
 //!
 //! Each bound lies a little above what is needed today; work that is done twice breaks it. One that is broken by work
 //! that is needed is raised, with a reason.
