@@ -80,7 +80,7 @@ pictures: deps build ## docs/pictures, from what pgcertd and the demo print; as 
 	docs/pictures/make "$(BINARY)"
 
 bench: deps ## From a renewal to the server, its clients and the proof, beside what people use; ROUNDS=5 makes it short
-	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS) --write docs/performance
+	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS) --machine --write docs/performance
 
 bench-scale: deps ## The same for a hundred servers and ten thousand lineages, start, status and rest; as root, 20 minutes
 	$(CARGO) bench --locked --bench scale -- --write docs/performance
@@ -122,6 +122,7 @@ install: ## Installs what `make build` made; a config that is there is kept. DES
 	install -m 0644 README.md CHANGELOG.md SECURITY.md $(DESTDIR)$(DOCDIR)
 	install -D -m 0644 -t $(DESTDIR)$(DOCDIR)/docs docs/*.md
 	install -D -m 0644 -t $(DESTDIR)$(DOCDIR)/docs/pictures docs/pictures/*.svg
+	install -D -m 0644 -t $(DESTDIR)$(DOCDIR)/docs/performance docs/performance/*.svg
 	install -D -m 0644 packaging/README.md $(DESTDIR)$(DOCDIR)/packaging/README.md
 	install -m 0644 systemd/examples/*.conf $(DESTDIR)$(DOCDIR)/examples
 	install -D -m 0755 packaging/certbot-deploy-hook $(DESTDIR)$(PREFIX)/lib/pgcertd/certbot-deploy-hook

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// How long a turn rests before it begins, so that no work of the one before it still runs.
-const REST: Duration = Duration::from_millis(300);
+pub const REST: Duration = Duration::from_millis(300);
 
 /// About two of the probe's cycles, in which the moments of the renewals are spread.
 const SPREAD: Duration = Duration::from_millis(10);
@@ -95,10 +95,16 @@ impl Contender {
             said.wait_for(ready)?;
             Ok(Bringer::Waiting(process))
         };
-        let looping = |text: String| script(&text, &cluster, &lineage, &files);
+        let looping = |text: String| {
+            let mut ending = command("setpriv");
+            ending.args(["--pdeathsig", "KILL", "sh", "-c", &text]);
+            with_variables(ending, &cluster, &lineage, &files)
+        };
         let bringer = match kind {
             Kind::LeastProgram => {
-                let program = least_program::start(&lineage, &files.cert, &cluster, address);
+                let (data, owner) = (cluster.data_directory(), cluster.owner());
+                let program =
+                    least_program::start(lineage.path(), &files.cert, data, owner, address);
                 waiting(program, DONE)?
             }
             Kind::InotifywaitLoop => waiting(looping(peers::inotifywait_loop()), peers::WATCHES)?,
@@ -108,7 +114,7 @@ impl Contender {
             Kind::ArticleReload => Bringer::Script(peers::article_with_reload()),
             Kind::ArticleRestart => Bringer::Script(peers::article_with_restart()),
             Kind::Getssl => Bringer::Script(peers::getssl()),
-            Kind::PathUnit => bail!("it needs a machine with systemd"),
+            Kind::PathUnit => bail!("it takes part in a machine with systemd alone"),
         };
         Ok(Self {
             kind,
@@ -214,7 +220,9 @@ impl Contender {
         let Bringer::Script(text) = &self.bringer else {
             return Ok(None);
         };
-        let script = script(text, &self.cluster, &self.lineage, &self.files);
+        let mut script = command("/bin/sh");
+        script.args(["-c", text]);
+        let script = with_variables(script, &self.cluster, &self.lineage, &self.files);
         // A server that the script starts logs where the script writes.
         let output = match self.kind {
             Kind::ArticleRestart => &self.server,
@@ -309,7 +317,7 @@ impl Drop for Restarted {
 
 const AS_POSTGRES: [&str; 3] = ["--reuid=postgres", "--regid=postgres", "--init-groups"];
 
-/// Starts a program whose output this descriptor takes, and which ends with the bench.
+/// Starts a program whose output this descriptor takes.
 fn start(mut command: Command, output: OwnedFd) -> Result<Process> {
     command
         .stdin(Stdio::null())
@@ -318,11 +326,14 @@ fn start(mut command: Command, output: OwnedFd) -> Result<Process> {
     Ok(Process::spawn(&mut command))
 }
 
-/// A script of root's, with its variables.
-fn script(text: &str, cluster: &Cluster, lineage: &Lineage, files: &ServerFiles) -> Command {
-    let mut script = command("setpriv");
+/// A script of root's with its variables.
+fn with_variables(
+    mut script: Command,
+    cluster: &Cluster,
+    lineage: &Lineage,
+    files: &ServerFiles,
+) -> Command {
     script
-        .args(["--pdeathsig", "KILL", "sh", "-c", text])
         .env("RENEWED_LINEAGE", lineage.path())
         .env("RENEWED_DOMAINS", lineage.name())
         .env("NAME", lineage.name())
@@ -358,6 +369,6 @@ fn write_back(path: &Path) -> Result<()> {
 
 /// The same moment of the probe's cycle for all in a round, and another in each, evenly spread: the
 /// multiples of the golden ratio.
-fn moment(round: u32) -> Duration {
+pub fn moment(round: u32) -> Duration {
     SPREAD.mul_f64((f64::from(round) * 0.618_033_988_749_895).fract())
 }

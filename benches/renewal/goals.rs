@@ -14,6 +14,16 @@ struct Bound {
     most: f64,
 }
 
+impl Bound {
+    /// 1 means faster, and equal is not.
+    fn is_met(self, ratio: f64) -> bool {
+        ratio < self.most || (ratio <= self.most && self.most != FASTER)
+    }
+}
+
+/// Any ratio below it is faster.
+const FASTER: f64 = 1.0;
+
 /// What pgcertd is to reach against one other.
 pub struct Goal {
     milestone: Milestone,
@@ -44,8 +54,6 @@ pub fn goals(kinds: &[Kind]) -> Vec<Goal> {
 
 fn bounds(milestone: Milestone, other: Kind) -> Vec<Bound> {
     use {Kind as K, Milestone as M};
-    /// "Faster" is any ratio below 1.
-    const FASTER: f64 = 0.999_999;
     let percents_and_most: &[(usize, f64)] = match (milestone, other) {
         (_, K::Pgcertd) => &[],
         (M::Signalled, K::LeastProgram) => &[(50, 4.0), (95, 8.0)],
@@ -84,10 +92,10 @@ impl Comparison {
 
     /// `p50 3.10 of 4, p95 6.02 of 8`.
     pub fn text(&self) -> String {
-        let bounds = self.bounds.iter().map(|(bound, ratio)| {
-            let most = (bound.most * 1e3).round() / 1e3;
-            format!("p{} {ratio:.2} of {most}", bound.percent)
-        });
+        let bounds = self
+            .bounds
+            .iter()
+            .map(|(bound, ratio)| format!("p{} {ratio:.2} of {}", bound.percent, bound.most));
         bounds.collect::<Vec<_>>().join(", ")
     }
 
@@ -98,7 +106,7 @@ impl Comparison {
                 "percentile": bound.percent,
                 "ratio": (ratio * 1e3).round() / 1e3,
                 "at_most": bound.most,
-                "met": *ratio <= bound.most,
+                "met": bound.is_met(*ratio),
             })
         });
         json!({

@@ -25,7 +25,7 @@ use rustix::{
 
 use crate::{
     probe::Probe,
-    world::{Owner, cluster::Cluster, command, lineage::Lineage},
+    world::{Owner, command},
 };
 
 /// The first argument that makes the bench this program.
@@ -37,14 +37,14 @@ pub const DONE: &str = "done";
 const CHAIN: &CStr = c"fullchain.pem";
 
 /// The command that starts it.
-pub fn start(lineage: &Lineage, target: &Path, cluster: &Cluster, server: SocketAddr) -> Command {
-    let Owner { uid, gid } = cluster.owner();
+pub fn start(live: &Path, target: &Path, data: &Path, owner: Owner, server: SocketAddr) -> Command {
+    let Owner { uid, gid } = owner;
     let mut started = command("setpriv");
     started
         .args(["--pdeathsig", "KILL"])
         .arg(std::env::current_exe().unwrap())
         .arg(WORD)
-        .args([lineage.path(), target, cluster.data_directory()])
+        .args([live, target, data])
         .args([server.to_string(), uid.to_string(), gid.to_string()]);
     started
 }

@@ -25,8 +25,11 @@
 
 mod contender;
 mod goals;
+mod in_machine;
 mod kind;
 mod least_program;
+#[path = "../../tests/machine/machine/mod.rs"]
+mod machine;
 mod measurements;
 mod peers;
 #[path = "../plot/mod.rs"]
@@ -66,6 +69,9 @@ struct Arguments {
     /// Where to put the servers and lineages; it must lie on a real disk
     #[arg(long, default_value = "/var/tmp")]
     directory: PathBuf,
+    /// Measures in a booted Debian as well, where systemd-nspawn can boot one
+    #[arg(long)]
+    machine: bool,
     /// Writes a JSON document and pictures into this directory
     #[arg(long)]
     write: Option<PathBuf>,
@@ -76,11 +82,13 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
-    let result = if arguments
-        .next()
-        .is_some_and(|text| text == least_program::WORD)
-    {
-        least_program::run(&arguments.collect::<Vec<OsString>>()).context("the least program")
+    // It executes itself: as the least program, and in the machine.
+    let word = arguments.next().unwrap_or_default();
+    let rest = arguments.collect::<Vec<OsString>>();
+    let result = if word == least_program::WORD {
+        least_program::run(&rest).context("the least program")
+    } else if word == in_machine::WORD {
+        in_machine::run_inside(&rest).context("in the machine")
     } else {
         measure(&Arguments::parse())
     };
@@ -134,6 +142,12 @@ fn measure(arguments: &Arguments) -> Result<()> {
         contender.stop()?;
     }
     drop(world);
+    let in_machine = if arguments.machine {
+        eprintln!("booting a machine");
+        in_machine::measure(arguments.rounds)?
+    } else {
+        Err("not asked for".to_owned())
+    };
     let report = Report {
         rounds: arguments.rounds,
         surroundings,
@@ -142,7 +156,7 @@ fn measure(arguments: &Arguments) -> Result<()> {
             kinds: Kind::HERE.to_vec(),
             measured,
         },
-        in_machine: Err("not asked for".to_owned()),
+        in_machine,
         sessions,
     };
     print!("{report}");

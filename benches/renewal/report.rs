@@ -91,7 +91,7 @@ impl Side {
         writeln!(f, "\nUntil {}", milestone.title())?;
         writeln!(
             f,
-            "  {:<34}{:>5}{:>10}{:>10}{:>10}   PGCERTD BY IT: {:>5}{:>7}{:>7}",
+            "  {:<34}{:>5}{:>10}{:>10}{:>10}   RATIOS: {:>6}{:>7}{:>7}",
             "CONTENDER", "TURNS", "P50", "P95", "P99", "P50", "P95", "P99"
         )?;
         for (kind, delays) in self.rows(milestone) {
@@ -100,7 +100,7 @@ impl Side {
                 let value = self.measured.percentile(milestone, kind, percent);
                 write!(f, "{:>10}", value.map(duration).unwrap_or_default())?;
             }
-            write!(f, "{:18}", "")?;
+            write!(f, "{:10}", "")?;
             for percent in [50, 95, 99] {
                 let ratio = self.measured.ratio(milestone, kind, percent);
                 let ratio = ratio.filter(|_| kind != Kind::Pgcertd);
@@ -155,8 +155,10 @@ impl Report {
         let json = serde_json::to_string(&self.json())?;
         let mut files = vec![("renewal.json".to_owned(), json + "\n")];
         let rounds = self.rounds;
+        let slow = self.here.measured.delays(Milestone::Served, Kind::PollLoop);
         let subtitle = format!(
-            "{rounds} renewals, turn by turn on one machine; a dot is a renewal, the bar the median"
+            "{rounds} renewals, {} of the two slow ones, turn by turn; a dot is a renewal, the bar the median",
+            slow.len()
         );
         for milestone in Milestone::ALL {
             let name = format!("renewal-{}.svg", milestone.word());
@@ -223,7 +225,8 @@ impl Display for Report {
         let connection = self.here.measured.connection().map(duration);
         writeln!(
             f,
-            "From the last link of a renewal: {} rounds, turn by turn; a connection of the probe takes {}",
+            "From the last link of a renewal: {} rounds, turn by turn; a connection of the probe takes {}.\n\
+             RATIOS: pgcertd's time by this contender's.",
             self.rounds,
             connection.unwrap_or_default(),
         )?;
@@ -242,7 +245,7 @@ impl Display for Report {
         self.write_sessions(f)?;
         writeln!(
             f,
-            "\nGoals: pgcertd's percentile by the other's, and what it is to be at most"
+            "\nGoals: pgcertd's percentile by the other's, and what it is to be at most (of 1: below)"
         )?;
         self.here.write_goals(f)?;
         if let Ok(side) = &self.in_machine {

@@ -8,7 +8,7 @@ if [ "$1" -eq 0 ]; then
     for unit in postgresql@ postgresql- patroni patroni@ pgbouncer; do
         rmdir /usr/lib/systemd/system/$unit.service.d 2>/dev/null || :
     done
-    rmdir /usr/share/doc/pgcertd/packaging /usr/share/doc/pgcertd/docs/pictures /usr/share/doc/pgcertd/docs /usr/share/doc/pgcertd/examples /usr/share/doc/pgcertd \
+    rmdir /usr/share/doc/pgcertd/packaging /usr/share/doc/pgcertd/docs/pictures /usr/share/doc/pgcertd/docs/performance /usr/share/doc/pgcertd/docs /usr/share/doc/pgcertd/examples /usr/share/doc/pgcertd \
         /usr/share/licenses/pgcertd /usr/lib/pgcertd /etc/pgcertd/conf.d /etc/pgcertd 2>/dev/null || :
     # The user pgcertd-notify stays, so that nobody else gets its number.
     rm -rf /var/lib/pgcertd-notify

@@ -29,6 +29,25 @@ fn a_renewal_is_served_while_sessions_live_on() {
 }
 
 #[test]
+fn renewals_cost_fifty_clients_no_session_and_no_connection() {
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let _daemon = stage.daemon();
+    for start in [Cluster::pgbench, Cluster::pgbench_reconnecting] {
+        let mut load = start(&stage.cluster, 50, 5);
+        let mut renewals = 0;
+        while load.is_running() {
+            stage.renewal_is_served();
+            renewals += 1;
+        }
+        let transactions = load.finish().unwrap();
+        println!("{renewals} renewals, {transactions} transactions");
+        // The last one may have met no load any more.
+        assert!(renewals > 1, "one renewal took longer than the load");
+    }
+}
+
+#[test]
 fn sync_does_once_what_the_daemon_does() {
     let world = or_skip!(World::new());
     let mut stage = Stage::new(&world);

@@ -141,7 +141,13 @@ impl Cluster {
     /// Starts a pgbench over TLS: `clients` at once run a short statement for `seconds`.
     pub fn pgbench(&self, clients: u32, seconds: u32) -> Load {
         let directory = self.data_directory().parent().unwrap();
-        Load::start(directory, self.port(), clients, seconds)
+        Load::start(directory, self.port(), clients, seconds, &[])
+    }
+
+    /// The same with a connection of its own for each transaction.
+    pub fn pgbench_reconnecting(&self, clients: u32, seconds: u32) -> Load {
+        let directory = self.data_directory().parent().unwrap();
+        Load::start(directory, self.port(), clients, seconds, &["--connect"])
     }
 
     fn conninfo(&self, sslmode: &str, root_ca: Option<&Path>, host: &str) -> String {
@@ -294,8 +300,8 @@ pub struct Load {
 }
 
 impl Load {
-    /// Begins one against this port of 127.0.0.1, with its files in `directory`.
-    pub fn start(directory: &Path, port: u16, clients: u32, seconds: u32) -> Self {
+    /// Begins one against this port of 127.0.0.1, with its files in `directory` and these arguments more.
+    pub fn start(directory: &Path, port: u16, clients: u32, seconds: u32, more: &[&str]) -> Self {
         let script = directory.join("pgbench.sql");
         std::fs::write(&script, "select pg_sleep(0.002);\n").unwrap();
         let report = directory.join("pgbench.log");
@@ -303,6 +309,7 @@ impl Load {
         let process = Process::spawn(
             command(Programs::debian().path("pgbench"))
                 .args(["--no-vacuum", "--max-tries=1"])
+                .args(more)
                 .args([
                     "--client",
                     &clients.to_string(),

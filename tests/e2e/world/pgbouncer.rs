@@ -269,7 +269,7 @@ impl PgBouncer {
 
     /// Starts a pgbench through it over TLS: `clients` at once run a short statement for `seconds`.
     pub fn pgbench(&self, clients: u32, seconds: u32) -> Load {
-        Load::start(&self.home, self.port(), clients, seconds)
+        Load::start(&self.home, self.port(), clients, seconds, &[])
     }
 
     /// Where its log is.
