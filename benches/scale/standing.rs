@@ -63,6 +63,7 @@ pub fn start_to_ready(side: &mut Side, goal: Duration, rounds: u32) -> Result<Ro
 /// `pgcertd status` beside a program that only shakes hands with the same servers, all at once as
 /// `status` does.
 pub fn status(side: &mut Side, rounds: u32) -> Result<Row> {
+    side.rest()?;
     let config = side.config();
     let launch = side.launch()?;
     let count = side.names().len();
