@@ -32,7 +32,8 @@
 //!
 //! Below them all: [`problem`] (`problem.rs`), the one way a fault is reported (what, why, fix, command), and [`text`] (`text.rs`),
 //! which shows text that others chose so that no terminal obeys it. [`testing`] (`testing.rs`) is what the tests beside the
-//! crate use; all else is private. `reference/`, part of the tests alone, makes man pages, completions and schemas.
+//! crate use; all else is private. Part of the tests alone are `reference/`, which makes man pages, completions and schemas, and
+//! `instructions.rs`, which counts what a piece of work takes.
 //!
 //! # Who may use what
 //!
@@ -51,6 +52,8 @@ mod config;
 mod daemon;
 mod deploy;
 mod host;
+#[cfg(test)]
+mod instructions;
 mod lineage;
 mod notify;
 mod problem;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rustls::pki_types::ServerName;
@@ -39,6 +40,15 @@ impl Bundle {
         Self {
             client_trust,
             ..self
+        }
+    }
+
+    /// The same; where there are no such files, nothing is copied.
+    pub(crate) fn shared_with(bundle: Arc<Self>, client_trust: ClientTrust) -> Arc<Self> {
+        if bundle.client_trust == client_trust {
+            bundle
+        } else {
+            Arc::new(Arc::unwrap_or_clone(bundle).with(client_trust))
         }
     }
 

@@ -14,21 +14,29 @@ pub(super) fn tracked(config: &Config, instance: &InstanceConfig) -> Tracked {
     Tracked::new(Spec::from(instance), watch.debounce, watch.settle_timeout)
 }
 
-/// What the lineage of each of `instances` holds, by the instance's name.
+/// What the lineage of each of `instances` holds, by the instance's name; one that several share is read once.
 pub(super) async fn read(
     config: &Config,
     instances: &[&InstanceConfig],
 ) -> Result<HashMap<String, Source>, Failure> {
-    let mut reading = JoinSet::new();
+    let mut lineages: Vec<(Spec, Tracked, Vec<String>)> = Vec::new();
     for instance in instances {
+        let spec = Spec::from(*instance);
         let name = instance.name.clone();
-        let mut tracked = tracked(config, instance);
-        reading.spawn(async move { (name, tracked.settled().await) });
+        match lineages.iter_mut().find(|(known, ..)| *known == spec) {
+            Some((_, _, names)) => names.push(name),
+            None => lineages.push((spec, tracked(config, instance), vec![name])),
+        }
+    }
+    let mut reading = JoinSet::new();
+    for (_, mut tracked, names) in lineages {
+        reading.spawn(async move { (names, tracked.settled().await) });
     }
     let mut sources = HashMap::new();
     while let Some(read) = reading.join_next().await {
-        let (name, source) = read.map_err(|e| Failure::problem(&e))?;
-        sources.insert(name, source.map_err(|e| Failure::problem(&e))?);
+        let (names, source) = read.map_err(|e| Failure::problem(&e))?;
+        let source = source.map_err(|e| Failure::problem(&e))?;
+        sources.extend(names.into_iter().map(|name| (name, source.clone())));
     }
     Ok(sources)
 }

@@ -14,7 +14,7 @@ use super::turns::Turns;
 use crate::config::ServerKind;
 use crate::deploy::plan::Intent;
 use crate::deploy::state::{Observation, State};
-use crate::deploy::{Keeper, Reconciled, SyncOutcome};
+use crate::deploy::{Asking, Keeper, Reconciled, SyncOutcome};
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{LineageReader, Opened, Source};
 use crate::problem::Problem;
@@ -22,6 +22,7 @@ use crate::report::Announcer;
 use crate::report::metrics::{Compared, Metrics};
 use crate::report::nearing::Warned;
 use crate::report::view::InstanceView;
+use crate::server::files::Seal;
 use crate::server::postmaster::Absence;
 use crate::server::process::Process;
 use crate::server::{InstanceSnapshot, Server};
@@ -76,8 +77,12 @@ pub(super) struct InstanceTask {
     pub(crate) lineage: Asker,
     pub(crate) nudged: mpsc::UnboundedReceiver<Nudge>,
     pub(crate) news: mpsc::UnboundedSender<DaemonNews>,
+    /// Whether the daemon has said that it is ready.
+    pub(crate) ready: watch::Receiver<bool>,
     pub(crate) stopped: watch::Receiver<bool>,
     pub(crate) turns: Turns,
+    /// The turns of what nobody waits for.
+    pub(crate) leisure: Turns,
     pub(crate) metrics: Metrics,
     pub(crate) settle: Duration,
     pub(crate) debounce: Duration,
@@ -87,18 +92,22 @@ pub(super) struct InstanceTask {
 impl InstanceTask {
     /// Runs until it is stopped.
     pub(crate) async fn run(mut self) -> Result<(), PrivilegeError> {
+        if self.serves_already().await && self.stopped_before_ready().await {
+            return Ok(());
+        }
         let mut told = Announcer::default();
         let mut warned = Warned::default();
         let mut pid_file = None;
         let mut pauses = Pauses::up_to(self.longest_pause);
         let mut configured = BTreeSet::new();
         let mut end = None;
+        let mut seal = None;
         let mut next = Some(Instant::now() + FIRST_READING);
         let began = Instant::now();
         loop {
             let is_read = self.source.borrow_and_update().is_some();
             if is_read || began.elapsed() >= FIRST_READING {
-                let reconciled = self.compare(is_read).await;
+                let reconciled = self.compared(is_read).await;
                 let state = self.say(&reconciled, &mut told, &mut warned);
                 let Reconciled { done, seen } = &reconciled;
                 // Nothing tells when a configuration that was corrected is loaded.
@@ -108,7 +117,7 @@ impl InstanceTask {
                     Some(Instant::now() + pauses.grown())
                 } else {
                     pauses.begin_anew();
-                    None
+                    (self.keeper.asking == Asking::Owed).then(Instant::now)
                 };
                 let hinted = std::mem::take(&mut pauses.hinted);
                 let process = process(seen);
@@ -118,16 +127,44 @@ impl InstanceTask {
                 end = process
                     .filter(|process| process.alive())
                     .map(|found| Box::pin(found.end()));
+                seal = seen.sight.as_ref().ok().map(|sight| sight.look.seal);
                 let again = is_sought(seen) || is_going;
                 let search = again.then(|| Instant::now() + SEARCH);
                 next = earliest(earliest(retry, search), seen.again_at().map(instant));
             }
             self.tell_configuration(&mut configured);
             self.tell_pid_file(&mut pid_file);
-            if self.wait(next, &mut end, &mut pauses).await {
+            if self.wait(next, &mut end, &mut pauses, seal).await {
                 return Ok(());
             }
         }
+    }
+
+    /// Looks at files and process alone, and tells if the server runs: it is not waiting for its files. What is amiss is
+    /// repaired, and what it serves is looked at, once the daemon is ready, which others wait for.
+    async fn serves_already(&mut self) -> bool {
+        let looking = Box::pin(self.keeper.instance.look());
+        let looked = self.turns.take(looking).await;
+        let serves = looked.is_ok_and(|seen| seen.server.process().is_some_and(Process::is_whole));
+        if serves {
+            let instance = self.index;
+            drop(self.news.send(DaemonNews::Filed { instance }));
+        }
+        serves
+    }
+
+    /// Waits until the daemon is ready; whether it stops instead.
+    async fn stopped_before_ready(&mut self) -> bool {
+        tokio::select! {
+            biased;
+            _ = self.stopped.wait_for(|stopped| *stopped) => return true,
+            ready = self.ready.wait_for(|ready| *ready) => if ready.is_err() {
+                return true;
+            },
+        }
+        // The comparison that follows sees whatever was hinted at.
+        while self.nudged.try_recv().is_ok() {}
+        false
     }
 
     /// Has watched where the server's configuration lies, once that is known.
@@ -142,6 +179,26 @@ impl InstanceTask {
             directories: now,
         };
         drop(self.news.send(configured));
+    }
+
+    /// Compares. Where that leaves a question to the server's configuration for later, and began nothing, compares again once
+    /// that is answered: what is told of an instance that needs no work is told with the answer.
+    async fn compared(&mut self, is_read: bool) -> Reconciled {
+        self.keeper.asking = Asking::Later;
+        let reconciled = self.compare(is_read).await;
+        if self.keeper.asking != Asking::Owed || reconciled.done.acted {
+            return reconciled;
+        }
+        let (mut stopped, mut source) = (self.stopped.clone(), self.source.clone());
+        tokio::select! {
+            biased;
+            // Neither a renewal nor the end waits for that.
+            _ = stopped.wait_for(|stopped| *stopped) => return reconciled,
+            _ = source.changed() => return reconciled,
+            () = self.leisure.take(Box::pin(self.keeper.ask(&reconciled.seen))) => {}
+        }
+        self.keeper.asking = Asking::AtOnce;
+        self.compare(is_read).await
     }
 
     /// Compares with what the lineage holds, which may never have been read.
@@ -163,24 +220,34 @@ impl InstanceTask {
             }
         };
         let (keeper, settle) = (&mut self.keeper, self.settle);
+        // On the heap: a task that waits, as it nearly always does, is as large as the largest of what it does.
         if is_read {
             let work = keeper.reconcile_telling(&mut self.lineage, intent, settle, looked);
-            return self.turns.take(work).await;
+            return self.turns.take(Box::pin(work)).await;
         }
         let mut never_read = NeverRead;
         let work = keeper.reconcile_telling(&mut never_read, intent, settle, looked);
-        self.turns.take(work).await
+        self.turns.take(Box::pin(work)).await
     }
 
     /// Waits for a reason to compare, among them the `end` of the server; true once the daemon
-    /// stops. After an edit of the server's configuration the next of `pauses` is short again.
+    /// stops. After an edit of the server's configuration the next of `pauses` is short again. A touched file is none where
+    /// the targets still have the `seal` of the last comparison: that was its own work, or has seen it.
     async fn wait(
         &mut self,
         mut next: Option<Instant>,
         end: &mut Option<impl Future<Output = ()> + Unpin>,
         pauses: &mut Pauses,
+        seal: Option<Seal>,
     ) -> bool {
+        let mut touched = None;
         loop {
+            let quiet = async {
+                match touched {
+                    Some(at) => tokio::time::sleep_until(Instant::into(at)).await,
+                    None => std::future::pending().await,
+                }
+            };
             let wake = async {
                 match next {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -204,13 +271,21 @@ impl InstanceTask {
                         break;
                     }
                     // Whoever writes there may not be done; a renewal does not wait for that.
-                    Some(nudge @ (Nudge::Touched | Nudge::Edited)) => {
-                        if nudge == Nudge::Edited {
-                            pauses.begin_anew();
-                        }
+                    Some(Nudge::Touched) => {
+                        touched = earliest(touched, Some(Instant::now() + self.debounce));
+                    }
+                    Some(Nudge::Edited) => {
+                        pauses.begin_anew();
                         next = earliest(next, Some(Instant::now() + self.debounce));
                     }
                 },
+                () = quiet => {
+                    touched = None;
+                    let now = self.keeper.instance.on_files(|targets| targets.seal());
+                    if seal.is_none() || now.await.ok() != seal {
+                        break;
+                    }
+                }
                 () = wake => break,
                 () = ended => {
                     pauses.hinted = true;
@@ -317,6 +392,17 @@ fn instant(wall: Timestamp) -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_task_that_waits_is_small() {
+        let size = size_of_future(InstanceTask::run);
+        assert!(size <= 8 << 10, "{size} bytes an instance");
+    }
+
+    /// How large what an async function returns is, without a call.
+    fn size_of_future<A, F>(_function: impl Fn(A) -> F) -> usize {
+        size_of::<F>()
+    }
 
     #[test]
     fn pauses_grow_up_to_the_longest_and_begin_anew() {

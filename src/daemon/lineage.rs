@@ -53,6 +53,8 @@ pub(super) struct LineageQuestion {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WantedLineage {
     Bundle,
+    /// The key as well, if the last reading still has it.
+    KeyAtHand,
     Key,
 }
 
@@ -181,8 +183,8 @@ impl LineageTask {
     /// Answers what can be answered by what is known, if the files still look like that; reads them
     /// for the rest.
     async fn answer(&mut self) -> Result<(), PrivilegeError> {
-        let comparing = |question: &LineageQuestion| question.wanted == WantedLineage::Bundle;
-        if !self.questions.iter().all(comparing) && self.fresh.is_none() {
+        let needs_key = |question: &LineageQuestion| question.wanted == WantedLineage::Key;
+        if self.questions.iter().any(needs_key) && self.fresh.is_none() {
             return self.read().await;
         }
         let Some(known) = self.tracked.unchanged().await?.cloned() else {
@@ -206,7 +208,7 @@ impl LineageTask {
         let keyed = opened.keyed.clone();
         let answer = Opened {
             source: opened.source.clone(),
-            keyed: keyed.filter(|_| question.wanted == WantedLineage::Key),
+            keyed: keyed.filter(|_| question.wanted != WantedLineage::Bundle),
             trail: opened.trail.clone(),
         };
         // Whoever has stopped waiting has gone by what was not known.
@@ -299,6 +301,10 @@ impl Asker {
 impl LineageReader for Asker {
     async fn current(&mut self) -> Source {
         self.ask(WantedLineage::Bundle).await.source
+    }
+
+    async fn at_hand(&mut self) -> Opened {
+        self.ask(WantedLineage::KeyAtHand).await
     }
 
     async fn opened(&mut self) -> Opened {

@@ -14,6 +14,7 @@ mod metrics;
 mod news;
 mod nudge;
 mod servers;
+mod status_file;
 pub(crate) mod systemd;
 mod turns;
 mod watching;
@@ -34,10 +35,11 @@ use crate::host::privilege::PrivilegeError;
 use crate::lineage::{Hint, Tracked, Trail};
 use crate::report::headline::headline;
 use crate::report::metrics::Metrics;
+use crate::report::notices;
 use crate::report::view::{DaemonView, InstanceView, StatusView, VERSION};
-use crate::report::{Latch, notices};
 use crate::server::Instance;
 use crate::server::probe::Prober;
+use crate::text;
 use servers::Servers;
 
 pub(crate) use error::DaemonError;
@@ -45,6 +47,7 @@ use lineage::ToLineage;
 use metrics::Outlets;
 use news::DaemonNews;
 use nudge::Nudge;
+use status_file::{GATHER, Pace, StatusDocument, StatusFile};
 use systemd::Systemd;
 use turns::Turns;
 use watching::{Learned, Watching};
@@ -56,9 +59,14 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(40);
 /// ordered after it, and must not wait for it.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 
-/// The pause that gathers what comes in a burst: news into one writing of `status.json`, changes
-/// of what is to be watched into one arming.
-const GATHER: Duration = Duration::from_millis(50);
+/// How long the last writing of `status.json` may take when the daemon ends.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(2);
+
+/// How many servers' configurations are asked at once while nothing seems amiss, after start-up: some nine programs each.
+const ASKED_AT_ONCE: usize = 2;
+
+/// How long the others wait for one of them that does not answer.
+const ASKING: Duration = Duration::from_millis(500);
 
 struct DaemonSignals {
     terminate: Signal,
@@ -83,16 +91,25 @@ pub(crate) async fn run(file: &Path) -> Result<(), DaemonError> {
     let since = Timestamp::now();
     let systemd = Systemd::start().map_err(DaemonError::Thread)?;
     let outlets = Outlets::start(Metrics::new(since));
+    let (status_file, writing) = StatusFile::start();
     notices::started(next.config.instances.len(), file);
     loop {
-        let generation = Generation::start(next, since, systemd.clone(), outlets.clone()).await?;
+        let ways = (systemd.clone(), outlets.clone(), status_file.clone());
+        let generation = Generation::start(next, since, ways).await?;
         match generation.serve(file, &mut signals).await? {
             Some(new) => {
                 notices::config_taken(new.config.instances.len(), file);
                 next = new;
             }
             None => {
-                outlets.close().await;
+                drop(status_file);
+                let (_closed, written) = tokio::join!(
+                    outlets.close(),
+                    tokio::time::timeout(WRITTEN_WITHIN, writing)
+                );
+                if written.is_err() {
+                    tracing::debug!("status.json was not written in time");
+                }
                 return Ok(());
             }
         }
@@ -128,14 +145,19 @@ struct Generation {
     views: Vec<Option<InstanceView>>,
     /// Whose files were not looked at yet.
     unfiled: BTreeSet<usize>,
+    /// Tells the instances that it is ready.
+    go: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<Result<(), PrivilegeError>>,
     tell: mpsc::UnboundedSender<DaemonNews>,
     watch_at: Option<Instant>,
     servers: Servers,
-    status_file: Latch<String>,
+    status_file: StatusFile,
+    pace: Pace,
     since: Timestamp,
     ready: bool,
+    /// The turns of what nobody waits for, from when this is ready.
+    leisure: Turns,
     prober: Prober,
     systemd: Systemd,
     outlets: Outlets,
@@ -147,8 +169,7 @@ impl Generation {
     async fn start(
         before: Handover,
         since: Timestamp,
-        systemd: Systemd,
-        outlets: Outlets,
+        (systemd, outlets, status_file): (Systemd, Outlets, StatusFile),
     ) -> Result<Generation, DaemonError> {
         let prober = Prober::new()?;
         let (hinted, hints) = mpsc::unbounded_channel();
@@ -159,7 +180,9 @@ impl Generation {
         });
         let watching = watching.await?;
         let (stop, stopped) = watch::channel(false);
+        let (go, ready) = watch::channel(false);
         let turns = Turns::default();
+        let leisure = Turns::closed(ASKING);
         let mut tasks = JoinSet::new();
         let mut lineages = Vec::new();
         let mut nudges = Vec::new();
@@ -211,8 +234,10 @@ impl Generation {
                     lineage: lineage::Asker { to, name },
                     nudged,
                     news: tell.clone(),
+                    ready: ready.clone(),
                     stopped: stopped.clone(),
                     turns: turns.clone(),
+                    leisure: leisure.clone(),
                     metrics: outlets.metrics().clone(),
                     settle: config.watch.settle_timeout,
                     debounce: config.watch.debounce,
@@ -232,14 +257,17 @@ impl Generation {
             news,
             lineages,
             nudges,
+            go,
             stop,
             tasks,
             tell,
             watch_at: None,
             servers: Servers::default(),
-            status_file: Latch::default(),
+            status_file,
+            pace: Pace::default(),
             since,
             ready: false,
+            leisure,
             prober,
             systemd,
             outlets,
@@ -254,7 +282,6 @@ impl Generation {
         signals: &mut DaemonSignals,
     ) -> Result<Option<Handover>, DaemonError> {
         self.watch();
-        self.servers.look(&self.config, &self.tell);
         let mut resync = interval(self.config.watch.resync);
         resync.set_missed_tick_behavior(MissedTickBehavior::Delay);
         resync.reset();
@@ -265,13 +292,12 @@ impl Generation {
         watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let latest_ready = tokio::time::sleep(READY_WITHIN);
         tokio::pin!(latest_ready);
-        let mut write_at: Option<Instant> = None;
         if self.unfiled.is_empty() {
             self.become_ready();
         }
         loop {
             let write_due = async {
-                match write_at {
+                match self.pace.due() {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
                     None => std::future::pending().await,
                 }
@@ -293,7 +319,7 @@ impl Generation {
                 Some(hint) = self.hints.recv() => self.hinted(hint),
                 Some(news) = self.news.recv() => {
                     if self.told(news)? && self.ready {
-                        write_at.get_or_insert_with(|| Instant::now() + GATHER);
+                        self.pace.news(Instant::now());
                     }
                 }
                 Some(ended) = self.tasks.join_next() => return Err(unexpected(ended)),
@@ -302,7 +328,7 @@ impl Generation {
                     self.watch();
                     self.outlets.went_round();
                     self.compare_all();
-                    self.servers.look(&self.config, &self.tell);
+                    self.search();
                 }
                 _ = poll.tick(), if self.config.watch.poll.is_some() => self.compare_lineages(),
                 _ = watchdog.tick() => self.systemd.alive(),
@@ -311,20 +337,29 @@ impl Generation {
                     self.become_ready();
                 }
                 () = watch_due => self.watch(),
-                () = write_due => {
-                    write_at = None;
-                    self.write_status();
-                }
+                () = write_due => self.write_status(None),
             }
         }
     }
 
-    /// Says that it is ready once the files are: what serves is looked at after that.
+    /// Says that it is ready once the files are; what serves is looked at after that, and what runs
+    /// on this host besides.
     fn become_ready(&mut self) {
         self.ready = true;
-        self.write_status();
+        self.leisure.open(ASKED_AT_ONCE);
         self.said = self.headline();
-        self.systemd.ready(self.said.clone());
+        let (systemd, said, go) = (self.systemd.clone(), self.said.clone(), self.go.clone());
+        self.write_status(Some(Box::new(move || {
+            systemd.ready(said);
+            go.send_replace(true);
+        })));
+        self.search();
+    }
+
+    /// Searches for servers that no instance covers.
+    fn search(&mut self) {
+        let ready = self.go.subscribe();
+        self.servers.look(&self.config, ready, &self.tell);
     }
 
     /// Says whose files did not answer in time.
@@ -381,8 +416,9 @@ impl Generation {
     fn told(&mut self, news: DaemonNews) -> Result<bool, DaemonError> {
         Ok(match news {
             DaemonNews::Read { lineage, trail } => {
-                if self.trails[lineage] != trail {
-                    self.trails[lineage] = trail;
+                let before = std::mem::replace(&mut self.trails[lineage], trail);
+                // A renewal leads to new files, in most cases in the directories of the old ones.
+                if before.directories != self.trails[lineage].directories {
                     self.watch_soon();
                 }
                 false
@@ -480,10 +516,17 @@ impl Generation {
         headline(&self.views, count, Timestamp::now()) + self.servers.doubt()
     }
 
-    fn write_status(&mut self) {
+    /// Has the view written, and then does this.
+    fn write_status(&mut self, then: Option<Box<dyn FnOnce() + Send>>) {
+        let now = Instant::now();
+        self.pace.written(now);
+        if then.is_none() && !self.status_file.is_free() {
+            self.pace.news(now);
+            return;
+        }
         let status = StatusView {
             version: VERSION,
-            instances: self.views.iter().flatten().cloned().collect(),
+            instances: self.views.iter().flatten().collect(),
             uncovered: self.servers.uncovered.clone(),
             uncovered_unknown: self.servers.unknown.get().cloned(),
             checked: Timestamp::now(),
@@ -493,9 +536,11 @@ impl Generation {
                 since: self.since,
             }),
         };
-        let directory = &self.config.runtime_directory;
-        let written = status.write(directory);
-        notices::status_file(&mut self.status_file, directory, written);
+        self.status_file.write(StatusDocument {
+            directory: self.config.runtime_directory.clone(),
+            text: text::json(&status, false),
+            then,
+        });
         self.outlets.changed();
         let line = self.headline();
         if line != self.said {

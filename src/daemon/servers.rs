@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::watch;
 
 use super::news::DaemonNews;
 use crate::config::Config;
@@ -21,14 +22,24 @@ pub(super) struct Servers {
 }
 
 impl Servers {
-    /// Looks through `/proc` beside the loop, and tells: a busy host has many processes.
-    pub(super) fn look(&mut self, config: &Config, tell: &UnboundedSender<DaemonNews>) {
+    /// Looks through `/proc` beside the loop once the daemon is `ready`, and tells: a busy host has many processes.
+    pub(super) fn look(
+        &mut self,
+        config: &Config,
+        mut ready: watch::Receiver<bool>,
+        tell: &UnboundedSender<DaemonNews>,
+    ) {
         if std::mem::replace(&mut self.looking, true) {
             return;
         }
         let (covered, tell) = (config.data_directories(), tell.clone());
-        tokio::task::spawn_blocking(move || {
-            drop(tell.send(DaemonNews::Uncovered(uncovered(&covered))));
+        tokio::spawn(async move {
+            let is_ready = ready.wait_for(|ready| *ready).await.is_ok();
+            if is_ready {
+                tokio::task::spawn_blocking(move || {
+                    drop(tell.send(DaemonNews::Uncovered(uncovered(&covered))));
+                });
+            }
         });
     }
 

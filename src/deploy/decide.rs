@@ -26,16 +26,16 @@ pub(super) fn unseen_targets(cannot: &CannotLook) -> Problem {
 }
 
 impl Keeper {
-    /// Decides by what the lineage holds now; what it holds comes with its key where that is to be
+    /// Decides by what the lineage holds now, which was `opened`; what it holds comes with its key where that is to be
     /// written. A lineage that changes between the two is decided on anew.
     pub(super) async fn decided(
         &mut self,
         lineage: &mut impl LineageReader,
+        mut opened: Opened,
         sight: InstanceSnapshot,
         intent: Intent,
         settle: Duration,
     ) -> (Visit, Option<Arc<KeyedBundle>>) {
-        let mut opened = Opened::from(lineage.current().await);
         for _ in 0..DECISIONS {
             let Opened {
                 source,
@@ -62,7 +62,7 @@ impl Keeper {
                     }
                 }
             };
-            if let Some(problem) = self.on_the_way(&trail).await {
+            if let Some(problem) = self.on_the_way(&sight, &trail) {
                 let refused = Source::Invalid {
                     problem,
                     denied: false,
@@ -78,11 +78,9 @@ impl Keeper {
     }
 
     /// Why no file may be written, since the lineage is found through it: a renewal would be the next one's source.
-    async fn on_the_way(&mut self, trail: &Trail) -> Option<Problem> {
-        let files = self.instance.on_files(|targets| Ok(targets.real_paths()));
-        // What cannot be looked at cannot be written, which is told then.
-        let files = files.await.ok()?;
-        let file = files.iter().find(|file| trail.leads_through(file))?;
+    fn on_the_way(&self, sight: &InstanceSnapshot, trail: &Trail) -> Option<Problem> {
+        let mut files = sight.look.real_paths.iter();
+        let file = files.find(|file| trail.leads_through(file))?;
         Some(Problem::new(
             format!(
                 "{} is a file of the lineage itself, so it is not overwritten",

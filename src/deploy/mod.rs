@@ -30,8 +30,8 @@ use crate::bundle::{Bundle, Fingerprint, Pieces};
 use crate::config::Mode;
 use crate::lineage::{LineageReader, Source};
 use crate::problem::Problem;
-use crate::server::configuration::Configuration;
-use crate::server::files::Lock;
+use crate::server::files::{FilesSnapshot, Lock};
+use crate::server::mounts::pinned_by;
 use crate::server::probe::Served;
 use crate::server::process::Process;
 use crate::server::{Instance, InstanceError, InstanceSnapshot, Purpose, Server, Unseen};
@@ -41,7 +41,6 @@ use plan::{AttemptMemory, Intent, Plan, Readiness, Request, Trigger};
 pub(crate) use remark::Remark;
 use remark::oddities;
 pub(crate) use rollback::Errand;
-use standards::SystemRoots;
 use state::{Observation, State};
 
 /// How long `sync` and the daemon wait for each other.
@@ -56,8 +55,22 @@ pub(crate) struct Keeper {
     loaded: Option<(i64, SystemTime)>,
     /// What the server last loaded, as far as this process knows.
     pieces: Option<Pieces>,
-    configuration: Configuration,
-    roots: SystemRoots,
+    /// See [`Keeper::watched_by_another`].
+    vouched: Option<Fingerprint>,
+    /// When the server's configuration is asked while nothing seems amiss.
+    pub(crate) asking: Asking,
+}
+
+/// When a server's configuration is asked while nothing seems amiss: each question starts a program, and nobody waits for the
+/// answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// In the comparison.
+    AtOnce,
+    /// After it, by [`Keeper::ask`].
+    Later,
+    /// The last comparison has left a question for later.
+    Owed,
 }
 
 /// What was seen of an instance, and what follows from it.
@@ -79,14 +92,33 @@ impl Keeper {
             failure: None,
             loaded: None,
             pieces: None,
-            configuration: Configuration::default(),
-            roots: SystemRoots::default(),
+            vouched: None,
+            asking: Asking::AtOnce,
         }
+    }
+
+    /// Another process watches the server's configuration, and has seen that the server uses this installed leaf: while
+    /// nothing else is amiss, the configuration is not asked as well.
+    pub(crate) fn watched_by_another(&mut self, leaf: Fingerprint) {
+        self.vouched = Some(leaf);
     }
 
     /// The directories in which the server's configuration lies, as far as it was asked.
     pub(crate) fn configuration_directories(&self) -> BTreeSet<PathBuf> {
-        self.configuration.directories()
+        self.instance.configuration.directories()
+    }
+
+    /// Asks the server's configuration what a comparison has left for later; the next one finds the answer remembered.
+    pub(crate) async fn ask(&mut self, seen: &Observation) {
+        let sight = seen.sight.as_ref().ok();
+        if let Some(sight) = sight
+            && let Some(postmaster) = sight.server.postmaster()
+        {
+            let (data, server) = (&sight.targets.data, sight.targets.server);
+            let configuration = &mut self.instance.configuration;
+            // That it could not be asked is remembered, too.
+            drop(configuration.tls_settings(postmaster, data, server).await);
+        }
     }
 
     /// Compares, does what is needed, and compares again.
@@ -140,9 +172,26 @@ impl Keeper {
         began: Instant,
         looked: impl FnOnce(&InstanceSnapshot) + Send,
     ) -> Result<Reconciled, InstanceError> {
-        let (lock, sight) = self.enter(intent).await?;
-        looked(&sight);
-        let decided = Box::pin(self.decided(lineage, sight, intent, settle));
+        let (lock, look) = self.enter(intent).await?;
+        let is_locked = lock.is_some();
+        let looking = async {
+            let mut sight = self.instance.with_server(look).await?;
+            looked(&sight);
+            if is_locked {
+                sight.pinned = Some(pinned_by(&sight).await);
+            }
+            Ok::<_, InstanceError>(sight)
+        };
+        // The lineage is asked under the lock: nobody deploys what is newer meanwhile.
+        let (sight, mut opened) = tokio::join!(Box::pin(looking), lineage.at_hand());
+        let mut sight = sight?;
+        if is_locked && sight.server.is_starting() {
+            // No key is kept while a server starts.
+            drop(opened);
+            sight = Box::pin(self.instance.once_started(sight)).await?;
+            opened = lineage.at_hand().await;
+        }
+        let decided = Box::pin(self.decided(lineage, opened, sight, intent, settle));
         let (visit, keyed) = decided.await;
         let source = &visit.source;
         let mut reconciled = match visit.plan {
@@ -199,18 +248,19 @@ impl Keeper {
         Ok(reconciled)
     }
 
-    /// Looks at the instance, with its lock where something may be changed.
+    /// Looks at the instance's files, with its lock where something may be changed.
     async fn enter(
         &mut self,
         intent: Intent,
-    ) -> Result<(Option<Lock>, InstanceSnapshot), InstanceError> {
+    ) -> Result<(Option<Lock>, FilesSnapshot), InstanceError> {
         if intent.dry_run || self.instance.config.mode == Mode::Observe {
             self.instance.refresh(Purpose::Look).await?;
-            return Ok((None, self.instance.look().await?));
+            let look = self.instance.on_files(|targets| targets.look());
+            return Ok((None, look.await?));
         }
         self.instance.refresh(Purpose::Work).await?;
-        let (lock, sight) = self.instance.enter(LOCK_PATIENCE).await?;
-        Ok((Some(lock), sight))
+        let (lock, look) = self.instance.enter(LOCK_PATIENCE).await?;
+        Ok((Some(lock), look))
     }
 
     async fn deploy(
@@ -242,6 +292,7 @@ impl Keeper {
             outcome,
             problem,
             is_answered,
+            served,
         } = Box::pin(attempt::deploy(&mut self.instance, order)).await;
         let done = Done::new(outcome, began);
         if outcome == SyncOutcome::Unchanged {
@@ -289,7 +340,9 @@ impl Keeper {
             .clone()
             .filter(|_| !matches!(outcome, SyncOutcome::Installed))
             .map(|why| (Some(fingerprint), why));
-        let seen = self.observe(source, settle).await;
+        // What the server has shown after the signal need not be asked for again.
+        let proof = served.zip(sight.server.process().map(Process::run));
+        let seen = self.observe_after(source, settle, proof).await;
         let done = Done {
             old,
             changed,

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::Keeper;
 use super::attempt::Proven;
 use super::plan::{self, Intent, Readiness};
-use super::standards::{Clock, Standards, depends_on_roots};
+use super::standards::{Clock, Standards, depends_on_roots, roots_where_they_matter};
 use super::state::Observation;
+use super::{Asking, Keeper};
 use crate::bundle::Bundle;
 use crate::config::{Address, Verify};
 use crate::host::privilege::as_user;
@@ -25,6 +25,16 @@ use crate::trust::Needed;
 impl Keeper {
     /// Looks at everything, and changes nothing.
     pub(crate) async fn observe(&mut self, source: &Source, settle: Duration) -> Observation {
+        self.observe_after(source, settle, None).await
+    }
+
+    /// The same right after a deployment; `proof` is what the server showed then, and by which run of it.
+    pub(super) async fn observe_after(
+        &mut self,
+        source: &Source,
+        settle: Duration,
+        proof: Option<(Served, i64)>,
+    ) -> Observation {
         let looked = match self.instance.refresh(Purpose::Look).await {
             Ok(()) => self.instance.look().await,
             Err(error) => Err(error),
@@ -41,7 +51,11 @@ impl Keeper {
         let standards = self.standards(source, &sight, intent, clock).await;
         let installed = &sight.look.installed;
         let readiness = plan::readiness(source, installed, &self.instance.config, &standards);
-        let served = self.served(&sight).await;
+        let run = sight.server.process().map(Process::run);
+        let served = match proof {
+            Some((served, shown_by)) if run == Some(shown_by) => Ok(served),
+            _ => self.served(&sight).await,
+        };
         Box::pin(self.finish(source, readiness, sight, Some(served))).await
     }
 
@@ -54,7 +68,7 @@ impl Keeper {
         let they_matter = depends_on_roots(source.bundle(), clock.now);
         let standards = Standards {
             clock,
-            roots: self.roots.where_they_matter(they_matter).await,
+            roots: roots_where_they_matter(they_matter).await,
             forced: false,
             client_use: None,
         };
@@ -114,7 +128,9 @@ impl Keeper {
             _ if pinned.is_some() => None,
             (Server::Up(process), true, _) if wanted => Some(self.settings(process, &sight).await),
             // The right leaf may be read from another file, which no renewal reaches.
-            (Server::Up(process), false, Some(_)) if wanted => {
+            (Server::Up(process), false, Some(found))
+                if wanted && Some(found.fingerprint()) != self.vouched =>
+            {
                 self.settings_at_leisure(process, &sight).await
             }
             _ => None,
@@ -125,7 +141,7 @@ impl Keeper {
         });
         let they_matter = sent_depends
             || depends_on_roots([source.bundle(), installed].into_iter().flatten(), at);
-        let roots = self.roots.where_they_matter(they_matter).await;
+        let roots = roots_where_they_matter(they_matter).await;
         let faults = match &settings {
             Some(Ok(settings)) if amiss && served.is_ok() => {
                 self.faults_elsewhere(settings.clone(), &sight).await
@@ -161,7 +177,7 @@ impl Keeper {
     ) -> Standards {
         let bundles = [source.bundle(), sight.look.installed.bundle()];
         let they_matter = depends_on_roots(bundles.into_iter().flatten(), clock.now);
-        let roots = self.roots.where_they_matter(they_matter).await;
+        let roots = roots_where_they_matter(they_matter).await;
         let serves_alone =
             |bundle: &Arc<Bundle>| bundle.leaf().facts().may_authenticate == Some(false);
         let client_use = if source.bundle().is_some_and(serves_alone) {
@@ -186,7 +202,8 @@ impl Keeper {
         let (data, server) = (&sight.targets.data, sight.targets.server);
         match process.postmaster() {
             Some(postmaster) => {
-                let asked = self.configuration.tls_settings(postmaster, data, server);
+                let configuration = &mut self.instance.configuration;
+                let asked = configuration.tls_settings(postmaster, data, server);
                 let settings = asked.await?;
                 Ok(self.by_name(settings, sight))
             }
@@ -220,16 +237,26 @@ impl Keeper {
         process: &Process,
         sight: &InstanceSnapshot,
     ) -> Option<Result<TlsSettings, SettingsError>> {
+        let Some(postmaster) = process.postmaster() else {
+            return Some(self.instance.tls_settings(process, sight).await);
+        };
         let (data, server) = (&sight.targets.data, sight.targets.server);
-        match process.postmaster() {
-            Some(it) => {
-                let known = &mut self.configuration;
-                let asked = known.tls_settings_at_leisure(it, data, server);
-                let settings = asked.await?;
-                Some(settings.map(|settings| self.by_name(settings, sight)))
+        let configuration = &mut self.instance.configuration;
+        let settings = if self.asking == Asking::AtOnce {
+            let asked = configuration.tls_settings_at_leisure(postmaster, data, server);
+            asked.await?
+        } else {
+            let remembered = configuration.remembered(postmaster, data).await;
+            let is_due = match remembered {
+                Some(_) => configuration.is_old(),
+                None => !configuration.has_failed(postmaster),
+            };
+            if is_due {
+                self.asking = Asking::Owed;
             }
-            None => Some(self.instance.tls_settings(process, sight).await),
-        }
+            Ok(remembered?)
+        };
+        Some(settings.map(|settings| self.by_name(settings, sight)))
     }
 
     /// Whether the server's configuration is known to name other files, or no TLS. Where it

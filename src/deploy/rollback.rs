@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use super::decide::unseen_targets;
 use super::plan::Trigger;
-use super::standards::depends_on_roots;
+use super::standards::{depends_on_roots, roots_where_they_matter};
 use super::{Done, Keeper, LOCK_PATIENCE, Reconciled, SyncOutcome};
 use crate::bundle::{Bundle, Identity};
 use crate::config::{self, Mode};
@@ -148,7 +148,7 @@ impl Keeper {
         let source = &lineage.current().await;
         let now = Timestamp::now();
         let they_matter = depends_on_roots(sight.look.previous.as_ref(), now);
-        let roots = self.roots.where_they_matter(they_matter).await;
+        let roots = roots_where_they_matter(they_matter).await;
         let way = match way(&sight.look, source, &self.instance.config, &roots, now) {
             Ok(way) => way,
             Err(problem) => {
@@ -228,7 +228,9 @@ impl Keeper {
             return Ok((None, self.instance.look().await?));
         }
         self.instance.refresh(Purpose::Work).await?;
-        let (lock, sight) = self.instance.enter(LOCK_PATIENCE).await?;
+        let (lock, look) = self.instance.enter(LOCK_PATIENCE).await?;
+        let sight = self.instance.with_server(look).await?;
+        let sight = self.instance.once_started(sight).await?;
         Ok((Some(lock), sight))
     }
 

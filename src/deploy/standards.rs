@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Mutex;
 
 use crate::bundle::Bundle;
 use crate::trust::{Needed, Roots};
@@ -46,32 +47,29 @@ pub(crate) struct Standards {
     pub(crate) client_use: Option<String>,
 }
 
-/// The roots of this host, read when something depends on them.
-#[derive(Debug, Default)]
-pub(super) struct SystemRoots {
-    read: Option<(Instant, Arc<Roots>)>,
-}
+/// The roots of this host as they were last read, and when: the same for every instance.
+static SYSTEM: Mutex<Option<(Instant, Arc<Roots>)>> = Mutex::const_new(None);
 
-impl SystemRoots {
-    /// Those that are known, where something depends on them.
-    pub(super) async fn where_they_matter(&mut self, they_matter: bool) -> Arc<Roots> {
-        if !they_matter {
-            return Arc::new(Roots::none());
-        }
-        if let Some((at, roots)) = &self.read
-            && at.elapsed() < KEPT
-        {
-            return Arc::clone(roots);
-        }
-        let reading = tokio::task::spawn_blocking(Roots::system);
-        let roots = match tokio::time::timeout(ANSWER, reading).await {
-            Ok(Ok(roots)) => Arc::new(roots),
-            // What lies behind a root that is not known is needed, as with a private CA.
-            Ok(Err(_)) | Err(_) => Arc::new(Roots::none()),
-        };
-        self.read = Some((Instant::now(), Arc::clone(&roots)));
-        roots
+/// The roots of this host that are known, where something depends on them.
+pub(super) async fn roots_where_they_matter(they_matter: bool) -> Arc<Roots> {
+    if !they_matter {
+        return Arc::new(Roots::none());
     }
+    // Whoever comes while they are being read waits for the same answer.
+    let mut system = SYSTEM.lock().await;
+    if let Some((at, roots)) = &*system
+        && at.elapsed() < KEPT
+    {
+        return Arc::clone(roots);
+    }
+    let reading = tokio::task::spawn_blocking(Roots::system);
+    let roots = match tokio::time::timeout(ANSWER, reading).await {
+        Ok(Ok(roots)) => Arc::new(roots),
+        // What lies behind a root that is not known is needed, as with a private CA.
+        Ok(Err(_)) | Err(_) => Arc::new(Roots::none()),
+    };
+    *system = Some((Instant::now(), Arc::clone(&roots)));
+    roots
 }
 
 /// Whether what is said of one of these bundles at `now` depends on the roots that are known.

@@ -204,6 +204,18 @@ pub(crate) fn open_directory(path: &Path, last: Links) -> Result<OwnedFd, ReachE
     }
 }
 
+/// The same, as a descriptor that only leads there: it takes no right to list the directory, and whoever watches it hears
+/// nothing.
+///
+/// # Errors
+/// The same.
+pub(crate) fn lead_to(path: &Path, last: Links) -> Result<OwnedFd, ReachError> {
+    match without_links(path, OFlags::PATH | OFlags::DIRECTORY) {
+        Some(opened) => Ok(opened),
+        None => Ok(Directory::open(path, last)?.0.descriptor),
+    }
+}
+
 /// Opens `path` in one step if it contains no links, so that nobody can have redirected it. `None` if it does, or if the
 /// kernel refuses for any other reason; the walk finds out why.
 fn without_links(path: &Path, flags: OFlags) -> Option<OwnedFd> {

@@ -17,6 +17,9 @@ use crate::problem::Problem;
 /// How much is read of a file in `/proc`: hosts that run containers have mount tables of this size.
 const LARGEST: u64 = 16 << 20;
 
+/// Most files in `/proc` are smaller, and are then read at once: the kernel says of all of them that they are empty.
+const USUAL: usize = 4 << 10;
+
 /// A system call that checks something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
@@ -346,7 +349,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>, CannotLook> {
     let Some(file) = of_path(Call::Open, path, File::open(path))? else {
         return Ok(None);
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(USUAL);
     let read = file.take(LARGEST).read_to_end(&mut bytes);
     Ok(of_path(Call::Read, path, read)?.map(|_| bytes))
 }

@@ -7,6 +7,7 @@
 //! This is not for work that must be done; it is for checks that are repeated later anyway.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +17,10 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// How many queries run at once; up to that many minus one may hang without blocking the rest.
 const AT_ONCE: usize = 16;
+
+/// How long to wait for the next answer before another thread helps out: almost always one thread is enough, and each more
+/// costs its start and some memory.
+const SLOW: Duration = Duration::from_millis(5);
 
 /// The queries that are still pending.
 #[derive(Debug)]
@@ -43,7 +48,7 @@ impl<Q: Ord + Clone + Send + 'static> Questions<Q> {
         let wanted = queue.len();
         let (queue, answer) = (Arc::new(Mutex::new(queue)), Arc::new(answer));
         let (tell, told) = mpsc::channel();
-        for _ in 0..wanted.min(AT_ONCE) {
+        let start = || {
             let (queue, answer) = (Arc::clone(&queue), Arc::clone(&answer));
             let (open, tell) = (Arc::clone(&self.open), tell.clone());
             let next = move || locked(&queue).pop_first();
@@ -62,14 +67,27 @@ impl<Q: Ord + Clone + Send + 'static> Questions<Q> {
                 });
             // Without a thread, its questions stay unanswered.
             drop(asked);
-        }
+        };
         let until = Instant::now() + PATIENCE;
         let mut answers = BTreeMap::new();
+        let mut threads = 0;
         while answers.len() < wanted {
-            match told.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok((question, answered)) => answers.insert(question, answered),
+            if threads == 0 {
+                start();
+                threads = 1;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            let can_grow = threads < wanted.min(AT_ONCE);
+            match told.recv_timeout(if can_grow { left.min(SLOW) } else { left }) {
+                Ok((question, answered)) => {
+                    answers.insert(question, answered);
+                }
+                Err(RecvTimeoutError::Timeout) if can_grow && left > SLOW => {
+                    start();
+                    threads += 1;
+                }
                 Err(_) => break,
-            };
+            }
         }
         answers
     }
@@ -112,5 +130,29 @@ mod tests {
     fn more_questions_than_threads_are_all_answered() {
         let answers = Questions::default().ask(1..200, answer);
         assert_eq!(answers.len(), 199);
+    }
+
+    #[test]
+    fn as_many_as_there_are_threads_may_hang_but_for_one() {
+        let most = u32::try_from(AT_ONCE).expect("a small number");
+        let hanging = move |question: &u32| match question {
+            answered if *answered >= most - 1 => *answered,
+            _ => answer(&0),
+        };
+        let answers = Questions::default().ask(0..2 * most, hanging);
+        assert!(
+            answers.keys().copied().eq(most - 1..2 * most),
+            "{answers:?}"
+        );
+    }
+
+    #[test]
+    fn what_answers_at_once_takes_one_thread() {
+        let threads = Questions::default().ask(0..50, |_| thread::current().id());
+        let threads: Vec<_> = threads.into_values().collect();
+        assert_eq!(threads.len(), 50);
+        // The next one starts after a pause in which a loaded machine may let nothing run.
+        let different = |pair: &[thread::ThreadId]| pair[0] != pair[1];
+        assert!(threads.windows(2).filter(|pair| different(pair)).count() < 10);
     }
 }

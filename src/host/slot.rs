@@ -11,11 +11,12 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Gid, Mode, OFlags, RenameFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::directory::{ReachError, open_directory};
+use super::directory::{ReachError, lead_to, open_directory};
 use super::file::Links;
 use super::privilege::Ids;
 
@@ -58,7 +59,7 @@ pub(crate) fn staging_name(name: &OsStr) -> OsString {
 /// A name in a directory that is held open.
 #[derive(Debug)]
 pub(crate) struct FileSlot {
-    directory: OwnedFd,
+    directory: Arc<OwnedFd>,
     name: OsString,
     path: PathBuf,
 }
@@ -74,6 +75,15 @@ impl FileSlot {
         FileSlot::new(directory, path)
     }
 
+    /// The same for who looks at what is there and changes nothing but what lies beside.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) fn lead_to(path: &Path) -> Result<FileSlot, ReachError> {
+        let parent = path.parent().ok_or(ReachError::NotADirectory)?;
+        FileSlot::new(lead_to(parent, Links::Followed)?, path)
+    }
+
     /// That of the last component of `path` in `directory`.
     ///
     /// # Errors
@@ -81,8 +91,18 @@ impl FileSlot {
     pub(crate) fn new(directory: OwnedFd, path: &Path) -> Result<FileSlot, ReachError> {
         let name = path.file_name().ok_or(ReachError::NotADirectory)?;
         Ok(FileSlot {
-            directory,
+            directory: Arc::new(directory),
             name: name.to_owned(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// That of `path` in the same directory; nothing where it lies in another one.
+    pub(crate) fn sibling(&self, path: &Path) -> Option<FileSlot> {
+        (path.parent() == self.path.parent()).then_some(())?;
+        Some(FileSlot {
+            directory: Arc::clone(&self.directory),
+            name: path.file_name()?.to_owned(),
             path: path.to_owned(),
         })
     }

@@ -14,6 +14,11 @@ pub(crate) trait LineageReader: Send {
     /// What it holds now. Files that look as they did when they were read are not opened again.
     fn current(&mut self) -> impl Future<Output = Source> + Send;
 
+    /// The same, with the key if that is still at hand from the last reading.
+    fn at_hand(&mut self) -> impl Future<Output = Opened> + Send {
+        async { Opened::from(self.current().await) }
+    }
+
     /// Reads it, and gives the key as well.
     fn opened(&mut self) -> impl Future<Output = Opened> + Send;
 }

@@ -15,7 +15,6 @@ use crate::host::directory::ReachError;
 use crate::host::file;
 use crate::host::slot::FileSlot;
 use crate::problem::Problem;
-use crate::text;
 use crate::trust::Needed;
 
 /// The version of the JSON documents.
@@ -240,13 +239,13 @@ pub(crate) struct DaemonView {
     pub(crate) since: Timestamp,
 }
 
-/// All instances at one moment.
+/// All instances at one moment, each owned or borrowed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct StatusView {
+pub(crate) struct StatusView<I = InstanceView> {
     /// [`VERSION`].
     pub(crate) version: u32,
     /// The instances, in the config's order.
-    pub(crate) instances: Vec<InstanceView>,
+    pub(crate) instances: Vec<I>,
     /// Data directories of postmasters on this host that no instance covers.
     pub(crate) uncovered: Vec<PathBuf>,
     /// Why there may be more of those than were found.
@@ -297,23 +296,24 @@ impl StatusView {
     pub(crate) fn age(&self, now: Timestamp) -> SignedDuration {
         now.duration_since(self.checked).abs()
     }
+}
 
-    /// Puts this view where every user may read it.
-    ///
-    /// # Errors
-    /// The runtime directory cannot be written.
-    pub(crate) fn write(&self, runtime_directory: &Path) -> std::io::Result<()> {
-        std::fs::create_dir_all(runtime_directory)?;
-        let slot = FileSlot::open(&runtime_directory.join(FILE)).map_err(ReachError::into_io)?;
-        // Whatever the umask: it holds nothing secret, and every user may ask.
-        slot.stage(text::json(self, false)?.as_bytes(), 0o644, None)?;
-        Ok(slot.commit()?)
-    }
+/// Puts the document of a view where every user may read it.
+///
+/// # Errors
+/// The runtime directory cannot be written.
+pub(crate) fn publish(document: &str, runtime_directory: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(runtime_directory)?;
+    let slot = FileSlot::open(&runtime_directory.join(FILE)).map_err(ReachError::into_io)?;
+    // Whatever the umask: it holds nothing secret, and every user may ask.
+    slot.stage(document.as_bytes(), 0o644, None)?;
+    Ok(slot.commit()?)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text;
 
     /// What programs read, as it was recorded: `status --json` without its white space, and `status.json`.
     const RECORDED: &str = include_str!("../../tests/fixtures/status.json");

@@ -1,9 +1,9 @@
-//! What a server's configuration says of TLS, asked again only where that may have changed.
+//! Which files a server's configuration is, and what it says of TLS, asked again only where that may have changed.
 //!
-//! `postgres -C` starts a program for each setting, so an answer is kept for as long as the server
-//! has not started anew and no file of its configuration is another one than when it answered. What
-//! the configuration says is what the next reload or start would use; the server itself may not have
-//! loaded it yet.
+//! `postgres -C` starts a program for each setting, so an answer is kept: about the files for as long as the server runs, since
+//! only a start reads the settings that name them; about TLS until one of those files, or of those that they include, is
+//! another one than when it answered. What the configuration says is what the next reload or start would use; the server
+//! itself may not have loaded it yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::included::with_included;
+use super::included::{changed_after, with_included};
 use super::postmaster::Postmaster;
-use super::program::{Program, Spoken};
+use super::program::Program;
 use super::settings::{SettingsError, TlsSettings};
 use crate::host::look::{self, CannotLook, if_allowed};
 use crate::host::patience::Questions;
@@ -28,6 +28,22 @@ const LEFT_ALONE: Duration = Duration::from_secs(600);
 
 /// The most that a file's change time may be behind the clock: the kernel takes it from its tick.
 const TICK: Duration = Duration::from_millis(20);
+
+/// What tells one run of a server from another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ServerRun {
+    pid: u32,
+    start_ticks: u64,
+}
+
+impl From<&Postmaster> for ServerRun {
+    fn from(postmaster: &Postmaster) -> ServerRun {
+        ServerRun {
+            pid: postmaster.pid,
+            start_ticks: postmaster.held.start_ticks(),
+        }
+    }
+}
 
 /// What tells one content of a file from another without reading it: inode, size, and when it was
 /// changed.
@@ -44,8 +60,7 @@ type Stamp = BTreeMap<PathBuf, Option<Mark>>;
 /// An answer, and what it is an answer about.
 #[derive(Debug, Clone)]
 struct Known {
-    /// The server, by its start time.
-    start_time: i64,
+    run: ServerRun,
     /// `postgresql.conf`, then `pg_hosts.conf` with what that includes.
     files: Vec<PathBuf>,
     stamp: Stamp,
@@ -56,9 +71,11 @@ struct Known {
 /// What is known of one server's configuration.
 #[derive(Debug, Default)]
 pub(crate) struct Configuration {
+    /// What [`Program::files`] says.
+    files: Option<(ServerRun, [PathBuf; 3])>,
     known: Option<Known>,
     /// The server that could not be asked, and when.
-    failed: Option<(i64, Instant)>,
+    failed: Option<(ServerRun, Instant)>,
     open: Arc<Questions<Vec<PathBuf>>>,
 }
 
@@ -73,20 +90,25 @@ impl Configuration {
         data_directory: &Path,
         owner: Ids,
     ) -> Result<TlsSettings, SettingsError> {
-        let start_time = postmaster.file.start_time;
-        if let Some(tls) = self.unchanged(start_time, data_directory).await {
+        let run = ServerRun::from(postmaster);
+        if !self.is_old()
+            && let Some(tls) = self.remembered(postmaster, data_directory).await
+        {
             return Ok(tls);
         }
         self.known = None;
         let began = SystemTime::now();
-        let asked = match Program::from_postmaster(postmaster) {
-            Ok(program) => Box::pin(program.spoken(data_directory, owner)).await,
-            Err(error) => Err(error),
+        let asked = async {
+            let program = Program::from_postmaster(postmaster)?;
+            tokio::try_join!(
+                program.tls_settings(data_directory, owner),
+                self.files(postmaster, data_directory, owner),
+            )
         };
-        let Spoken { tls, file } = match asked {
-            Ok(spoken) => spoken,
+        let (tls, [file, ..]) = match Box::pin(asked).await {
+            Ok(asked) => asked,
             Err(error) => {
-                self.failed = Some((start_time, Instant::now()));
+                self.failed = Some((run, Instant::now()));
                 return Err(error);
             }
         };
@@ -100,7 +122,7 @@ impl Configuration {
         let stamp = self.stamp(&files, data_directory).await;
         let stamp = stamp.filter(|stamp| is_older(stamp, began - TICK));
         self.known = stamp.map(|stamp| Known {
-            start_time,
+            run,
             files,
             stamp,
             tls: tls.clone(),
@@ -117,14 +139,66 @@ impl Configuration {
         data_directory: &Path,
         owner: Ids,
     ) -> Option<Result<TlsSettings, SettingsError>> {
-        let start_time = postmaster.file.start_time;
-        let failed = self
-            .failed
-            .filter(|(of, at)| *of == start_time && at.elapsed() < LEFT_ALONE);
-        if failed.is_some() {
+        if self.has_failed(postmaster) {
             return None;
         }
         Some(self.tls_settings(postmaster, data_directory, owner).await)
+    }
+
+    /// Whether this server could not be asked a short while ago.
+    pub(crate) fn has_failed(&self, postmaster: &Postmaster) -> bool {
+        let failed = self.failed.as_ref();
+        failed.is_some_and(|(run, at)| {
+            *run == ServerRun::from(postmaster) && at.elapsed() < LEFT_ALONE
+        })
+    }
+
+    /// Whether what is remembered should be asked again although nothing has changed.
+    pub(crate) fn is_old(&self) -> bool {
+        let known = self.known.as_ref();
+        known.is_some_and(|known| known.at.elapsed() >= KEPT)
+    }
+
+    /// The files that a reload of this server reads, beside those that they include; asked once a run.
+    ///
+    /// # Errors
+    /// As [`Program::files`].
+    async fn files(
+        &mut self,
+        postmaster: &Postmaster,
+        data_directory: &Path,
+        owner: Ids,
+    ) -> Result<[PathBuf; 3], SettingsError> {
+        let run = ServerRun::from(postmaster);
+        if let Some((_, files)) = self.files.as_ref().filter(|(of, _)| *of == run) {
+            return Ok(files.clone());
+        }
+        let program = Program::from_postmaster(postmaster)?;
+        let files = program.files(data_directory, owner).await?;
+        self.files = Some((run, files.clone()));
+        Ok(files)
+    }
+
+    /// Configuration files that changed after `loaded`: a reload applies what waits in them too. Empty where that cannot
+    /// be told.
+    pub(crate) async fn changed_since(
+        &mut self,
+        postmaster: &Postmaster,
+        data_directory: &Path,
+        owner: Ids,
+        loaded: SystemTime,
+    ) -> Vec<PathBuf> {
+        let Ok(files) = Box::pin(self.files(postmaster, data_directory, owner)).await else {
+            return Vec::new();
+        };
+        let data = data_directory.to_owned();
+        // A file system that does not answer has changed nothing that anybody could tell.
+        let changed = tokio::task::spawn_blocking(move || {
+            let waiting = Questions::default();
+            let changed = waiting.ask([()], move |()| changed_after(&files, &data, loaded));
+            changed.into_values().flatten().collect()
+        });
+        changed.await.unwrap_or_default()
     }
 
     /// The directories in which its files lie, as far as it was asked.
@@ -136,10 +210,14 @@ impl Configuration {
             .collect()
     }
 
-    /// The last answer, where nothing has changed since.
-    async fn unchanged(&self, start_time: i64, data_directory: &Path) -> Option<TlsSettings> {
+    /// The last answer, where nothing has changed since; nobody is asked.
+    pub(crate) async fn remembered(
+        &self,
+        postmaster: &Postmaster,
+        data_directory: &Path,
+    ) -> Option<TlsSettings> {
         let known = self.known.as_ref()?;
-        if known.start_time != start_time || known.at.elapsed() >= KEPT {
+        if known.run != ServerRun::from(postmaster) {
             return None;
         }
         let stamp = self.stamp(&known.files, data_directory).await?;

@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::configuration::Configuration;
 use super::error::InstanceError;
 use super::files::{FilesError, FilesSnapshot, Lock, Targets};
 use super::placement;
 use super::probe::Prober;
 use super::snapshot::InstanceSnapshot;
+use crate::bundle::Bundle;
 use crate::config::{self, Config, ServerKind};
 use crate::host::privilege::{PrivilegeError, Rights, Worker, apart};
 
@@ -40,6 +42,14 @@ pub(crate) struct Instance {
     pub(super) pid_file: Option<PathBuf>,
     /// Whether clients that ask for no name get something else, by its configuration when it was last asked.
     pub(super) nameless_get_another: bool,
+    /// What the files held at the last look: for as long as they do, nothing is parsed again.
+    pub(super) bundles: [Option<Arc<Bundle>>; 2],
+    /// The run of the server, by its start time, of which `has_one_context` was found out.
+    pub(super) noticed_run: Option<i64>,
+    /// Whether the server gives all clients the same certificate, whatever name they ask for.
+    pub(super) has_one_context: bool,
+    /// What is known of a Postgres server's configuration.
+    pub(crate) configuration: Configuration,
 }
 
 impl Instance {
@@ -58,6 +68,10 @@ impl Instance {
             lodger: None,
             pid_file: None,
             nameless_get_another: false,
+            bundles: [None, None],
+            noticed_run: None,
+            has_one_context: false,
+            configuration: Configuration::default(),
         }
     }
 
@@ -169,21 +183,18 @@ impl Instance {
     }
 
     /// Waits up to `patience` until no other pgcertd works on this instance, removes what a
-    /// crashed one left, and looks.
-    ///
-    /// A server that is only just starting gets time to say where it listens: until then it may
-    /// still be loading its TLS files, and no verdict on them could be had.
+    /// crashed one left, and looks at the files.
     ///
     /// # Errors
     /// [`InstanceError::Locked`], or the state directory cannot be used.
     pub(crate) async fn enter(
         &mut self,
         patience: Duration,
-    ) -> Result<(Lock, InstanceSnapshot), InstanceError> {
+    ) -> Result<(Lock, FilesSnapshot), InstanceError> {
         let began = tokio::time::Instant::now();
-        let (lock, look) = loop {
+        loop {
             if let Some(entered) = self.try_enter().await? {
-                break entered;
+                return Ok(entered);
             }
             if began.elapsed() >= patience {
                 let (targets, _) = self.writer().await?;
@@ -194,19 +205,24 @@ impl Instance {
                 });
             }
             tokio::time::sleep(PAUSE).await;
-        };
-        let mut sight = self.with_server(look).await?;
+        }
+    }
+
+    /// What is seen once the server says where it listens. One that is only just starting gets time for that: until then it
+    /// may still be loading its TLS files, and no verdict on them could be had.
+    ///
+    /// # Errors
+    /// As [`Instance::look`].
+    pub(crate) async fn once_started(
+        &mut self,
+        mut sight: InstanceSnapshot,
+    ) -> Result<InstanceSnapshot, InstanceError> {
         let began = tokio::time::Instant::now();
-        while sight
-            .server
-            .process()
-            .is_some_and(|process| !process.is_whole())
-            && began.elapsed() < self.config.verify_timeout
-        {
+        while sight.server.is_starting() && began.elapsed() < self.config.verify_timeout {
             tokio::time::sleep(PAUSE).await;
             sight = self.look().await?;
         }
-        Ok((lock, sight))
+        Ok(sight)
     }
 
     /// One visit to the writer thread; nothing if another holds the lock.
@@ -216,7 +232,9 @@ impl Instance {
                 return Ok(None);
             };
             targets.clean()?;
-            Ok(Some((lock, targets.look()?)))
+            let real_paths = targets.real_paths();
+            let look = targets.look()?;
+            Ok(Some((lock, FilesSnapshot { real_paths, ..look })))
         })
         .await
     }

@@ -21,8 +21,15 @@ use crate::host::look::CannotLook;
 use crate::host::namespaces;
 use crate::host::privilege::apart;
 
+/// The first major version of PostgreSQL that gives clients a certificate by the name they ask for (`ssl_sni`).
+const FIRST_BY_NAME: u32 = 19;
+
 impl Instance {
-    pub(super) async fn with_server(
+    /// The look at the files, with the server that uses them.
+    ///
+    /// # Errors
+    /// What the server's own files say cannot be read.
+    pub(crate) async fn with_server(
         &mut self,
         mut look: FilesSnapshot,
     ) -> Result<InstanceSnapshot, InstanceError> {
@@ -31,11 +38,13 @@ impl Instance {
             ServerKind::PgBouncer => self.pgbouncer().await?,
             ServerKind::Patroni => self.patroni().await?,
         };
+        self.bundles = [look.installed.bundle().cloned(), look.previous.clone()];
         let (targets, _) = self.writer().await?;
         Ok(InstanceSnapshot {
             look: Arc::new(look),
             server,
             targets,
+            pinned: None,
         })
     }
 
@@ -52,11 +61,26 @@ impl Instance {
                 let identified =
                     apart(move || Postmaster::identify(file, targets.data_id, targets.server.uid));
                 match identified.await? {
-                    Ok(postmaster) => Server::Up(Arc::new(Process::Postmaster(postmaster))),
+                    Ok(postmaster) => {
+                        self.notice_run(postmaster.file.start_time).await;
+                        Server::Up(Arc::new(Process::Postmaster(postmaster)))
+                    }
                     Err(absence) => Server::Down(absence),
                 }
             }
         })
+    }
+
+    /// Finds out, once a run, whether the server may answer by name. A server before PostgreSQL 19 has one TLS context.
+    async fn notice_run(&mut self, start_time: i64) {
+        if self.noticed_run == Some(start_time) {
+            return;
+        }
+        self.noticed_run = Some(start_time);
+        let version = self.server_version().await.ok().flatten();
+        // One that is not known may.
+        let major = version.and_then(|version| version.parse::<u32>().ok());
+        self.has_one_context = major.is_some_and(|major| major < FIRST_BY_NAME);
     }
 
     /// The Patroni that was started with the configuration file.
@@ -246,8 +270,9 @@ impl Instance {
         match process {
             Process::Postmaster(postmaster) => {
                 let (data, server) = (&sight.targets.data, sight.targets.server);
-                let changed = program::changed_since(postmaster, data, server, loaded).await;
-                changed.unwrap_or_default()
+                let configuration = &mut self.configuration;
+                let changed = configuration.changed_since(postmaster, data, server, loaded);
+                changed.await
             }
             Process::PgBouncer(pgbouncer) => {
                 let files = pgbouncer.settings.files.clone();

@@ -55,9 +55,10 @@ impl Pinned {
 /// # Errors
 /// Its mounts cannot be looked at: what is written there, it may never see.
 pub(crate) async fn pinned_by(sight: &InstanceSnapshot) -> Result<Option<Pinned>, CannotLook> {
-    match sight.server.process() {
-        Some(process) => look(process, &sight.targets).await,
-        None => Ok(None),
+    match (&sight.pinned, sight.server.process()) {
+        (Some(looked), _) => looked.clone(),
+        (None, Some(process)) => look(process, &sight.targets).await,
+        (None, None) => Ok(None),
     }
 }
 

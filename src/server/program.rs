@@ -7,10 +7,9 @@
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::hosts::Hosts;
-use super::included::changed_after;
 use super::postmaster::Postmaster;
 use super::setting_names::Names;
 use super::settings::{SettingsError, TlsSettings};
@@ -50,13 +49,6 @@ pub(crate) struct Surroundings {
     pub(crate) files: [PathBuf; 3],
     /// Whether `ssl_passphrase_command` opens an encrypted key.
     pub(crate) opens_keys: bool,
-}
-
-/// What a configuration says of TLS, and in which file it begins.
-pub(super) struct Spoken {
-    pub(crate) tls: TlsSettings,
-    /// `config_file`, as an absolute path.
-    pub(crate) file: PathBuf,
 }
 
 impl Surroundings {
@@ -151,20 +143,19 @@ impl Program {
         }
     }
 
-    /// The same, with the file that says it. What another data directory is to use, where these
-    /// arguments mean that one here, is no answer.
+    /// The files that a reload reads, beside those that they include: `config_file`, `hba_file` and `ident_file`, as
+    /// absolute paths. Only a start reads the settings that name them (PostgreSQL's manual, "File Locations"). What another
+    /// data directory is to use, where these arguments mean that one here, is no answer.
     ///
     /// # Errors
     /// As [`Program::tls_settings`].
-    pub(super) async fn spoken(
+    pub(super) async fn files(
         &self,
         data_directory: &Path,
         owner: Ids,
-    ) -> Result<Spoken, SettingsError> {
-        let (tls, [file, data]) = tokio::try_join!(
-            self.tls_settings(data_directory, owner),
-            self.ask(data_directory, owner, ["config_file", "data_directory"]),
-        )?;
+    ) -> Result<[PathBuf; 3], SettingsError> {
+        let names = ["data_directory", "config_file", "hba_file", "ident_file"];
+        let [data, files @ ..] = self.ask(data_directory, owner, names).await?;
         let data = data_directory.join(data);
         let asking = |reason: String| SettingsError::Asking {
             executable: self.executable.display().to_string(),
@@ -176,10 +167,7 @@ impl Program {
         {
             return Err(asking(format!("it is that of {}", data.display())));
         }
-        Ok(Spoken {
-            tls,
-            file: data_directory.join(file),
-        })
+        Ok(files.map(|file| data_directory.join(file)))
     }
 
     /// What is around that.
@@ -283,30 +271,6 @@ pub(crate) async fn tls_settings(
 ) -> Result<TlsSettings, SettingsError> {
     let program = Program::from_postmaster(postmaster)?;
     Box::pin(program.tls_settings(data_directory, owner)).await
-}
-
-/// Configuration files that changed after `loaded`: a reload applies what waits in them too.
-///
-/// # Errors
-/// The paths cannot be asked for.
-pub(crate) async fn changed_since(
-    postmaster: &Postmaster,
-    data_directory: &Path,
-    owner: Ids,
-    loaded: SystemTime,
-) -> Result<Vec<PathBuf>, SettingsError> {
-    let names = ["config_file", "hba_file", "ident_file"];
-    let program = Program::from_postmaster(postmaster)?;
-    let files = program.ask(data_directory, owner, names).await?;
-    let files = files.map(|file| data_directory.join(file));
-    let data = data_directory.to_owned();
-    // A file system that does not answer has changed nothing that anybody could tell.
-    let changed = tokio::task::spawn_blocking(move || {
-        let waiting = Questions::default();
-        let changed = waiting.ask([()], move |()| changed_after(&files, &data, loaded));
-        changed.into_values().flatten().collect()
-    });
-    Ok(changed.await.unwrap_or_default())
 }
 
 fn tls_of(answers: &[String; 5], data_directory: &Path) -> TlsSettings {

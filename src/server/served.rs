@@ -151,9 +151,13 @@ impl Instance {
 
     /// The names for which the server is to serve `bundle`: those that clients verify; where the config does not say,
     /// the first of the leaf itself, and none, unless the server's configuration gives those who ask for none
-    /// something else. PostgreSQL 19 answers by name.
+    /// something else. PostgreSQL 19 answers by name; where the server itself is asked and has one certificate for all
+    /// names, the first of them stands for all.
     pub(crate) fn asked_names(&self, bundle: Option<&Bundle>) -> Vec<AskedName> {
         let mut names = settings::asked_names(&self.config, bundle);
+        if self.has_one_context && self.config.address.is_none() {
+            names.truncate(1);
+        }
         if self.nameless_get_another {
             names.retain(|name| *name != AskedName::Absent);
         }

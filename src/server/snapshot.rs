@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use super::files::{FilesSnapshot, Targets};
+use super::mounts::Pinned;
 use super::postmaster::{Absence, Postmaster};
 use super::process::Process;
+use crate::host::look::CannotLook;
 
 /// Whether the server of an instance runs.
 #[derive(Debug, Clone)]
@@ -34,6 +36,11 @@ impl Server {
         matches!(self, Server::Down(absence) if absence.may_run())
     }
 
+    /// Whether it runs and has not said yet where it listens.
+    pub(crate) fn is_starting(&self) -> bool {
+        self.process().is_some_and(|process| !process.is_whole())
+    }
+
     pub(crate) fn is_up(&self) -> bool {
         matches!(self, Server::Up(_))
     }
@@ -46,4 +53,6 @@ pub(crate) struct InstanceSnapshot {
     pub(crate) server: Server,
     /// Where and whose its files are.
     pub(crate) targets: Arc<Targets>,
+    /// Whether the server sees a target as a single file, if that was looked at with the rest.
+    pub(crate) pinned: Option<Result<Option<Pinned>, CannotLook>>,
 }

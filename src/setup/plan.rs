@@ -27,11 +27,12 @@ use crate::host::look::is_same_file;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{Source, Spec, Tracked};
 use crate::problem::Problem;
+use crate::server::configuration::Configuration;
 use crate::server::files::{Found, Installed};
 use crate::server::hosts::{Hosts, line_text};
 use crate::server::probe::AskedName;
 use crate::server::probe::Prober;
-use crate::server::program::{changed_since, tls_settings};
+use crate::server::program::tls_settings;
 use crate::server::settings::TlsSettings;
 use crate::server::sql::{ServerSettings, Setting, Sql};
 use crate::server::{Instance, Purpose};
@@ -530,8 +531,9 @@ async fn notes(site: &Site, current: &ServerSettings) -> Vec<String> {
         );
     }
     let loaded = SystemTime::from(current.loaded);
-    let edited = changed_since(&server.postmaster, data, server.owner, loaded).await;
-    for file in edited.unwrap_or_default() {
+    let mut configuration = Configuration::default();
+    let edited = configuration.changed_since(&server.postmaster, data, server.owner, loaded);
+    for file in edited.await {
         notes.push(format!(
             "{} was edited since the last reload: the reload applies that as well",
             file.display()

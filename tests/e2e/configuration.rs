@@ -1,13 +1,25 @@
 //! The configuration of the server itself, where it changes while the right certificate is served.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
 use crate::{
-    stage::{NAME, Stage, problem, says},
-    world::{SOON, World, command, daemon::Launch, eventually, give, process::run},
+    stage::{NAME, Stage, next_second, problem, says},
+    world::{
+        SOON, World, command,
+        daemon::{Launch, eventually_at_rest},
+        eventually, give,
+        process::run,
+    },
 };
+
+/// What a deployment says of edits that its reload has applied as well, before it names the files.
+const ALSO: &str = "the reload also applied";
 
 /// Makes the configuration name a copy of what is installed: clients see no difference until a renewal.
 fn serve_a_copy(stage: &mut Stage<'_>) -> PathBuf {
@@ -122,6 +134,34 @@ fn edits_of_a_configuration_that_lies_apart_are_seen_at_once() {
     edits_are_seen(Home::Apart);
 }
 
+/// The questions to the server's own program that the traced daemon has asked so far, by the setting.
+fn asked(world: &World) -> Vec<String> {
+    let log = fs::read_to_string(world.path().join("strace.log")).unwrap();
+    // Each child begins as pgcertd itself.
+    let executed = log.lines().filter(|line| !line.contains("--become"));
+    executed
+        .filter_map(|line| {
+            Some(
+                line.split_once("\"-C\", \"")?
+                    .1
+                    .split_once('"')?
+                    .0
+                    .to_owned(),
+            )
+        })
+        .collect()
+}
+
+fn append(file: &Path, line: &str) {
+    let mut file = fs::OpenOptions::new().append(true).open(file).unwrap();
+    writeln!(file, "{line}").unwrap();
+}
+
+/// How often the traced daemon has asked for this setting so far.
+fn count(world: &World, setting: &str) -> usize {
+    asked(world).iter().filter(|name| *name == setting).count()
+}
+
 #[test]
 fn postgres_is_asked_for_its_settings_once_while_nothing_changes() {
     let world = or_skip!(World::new());
@@ -130,14 +170,7 @@ fn postgres_is_asked_for_its_settings_once_while_nothing_changes() {
         .strace(&["-s", "200", "-e", "trace=execve"])
         .daemon(&stage.config);
     daemon_tells(&stage, "in_sync");
-    let asked = || {
-        let log = fs::read_to_string(world.path().join("strace.log")).unwrap();
-        // Each child begins as pgcertd itself.
-        log.lines()
-            .filter(|line| line.contains("\"-C\", \"ssl_cert_file\""))
-            .filter(|line| !line.contains("--become"))
-            .count()
-    };
+    let asked = || count(&world, "ssl_cert_file");
     let pid_file = stage.cluster.data_directory().join("postmaster.pid");
     for _ in 0..5 {
         let before = view(&stage)["checked"].clone();
@@ -151,4 +184,70 @@ fn postgres_is_asked_for_its_settings_once_while_nothing_changes() {
     stage.cluster.set("work_mem", "5MB");
     eventually(SOON, "it is asked after an edit", || asked() == 2);
     assert_eq!(daemon.stop().code(), Some(0));
+}
+
+#[test]
+fn a_renewal_starts_no_program_and_names_what_was_edited_before_it() {
+    let world = or_skip!(World::new());
+    let mut stage = Stage::new(&world);
+    let daemon = Launch::new(&world)
+        .strace(&["-s", "200", "-e", "trace=execve"])
+        .daemon(&stage.config);
+    daemon_tells(&stage, "in_sync");
+    let first = asked(&world);
+    let renewed = |stage: &mut Stage<'_>| {
+        let issued = stage.renewal_is_served();
+        daemon.wait_for_log(&format!("{} deployed", &issued.fingerprint[..6]))
+    };
+    let line = renewed(&mut stage);
+    assert!(!line.contains(ALSO), "{line}");
+    eventually_at_rest(&stage.config);
+    assert_eq!(asked(&world), first);
+
+    // What they say of TLS may be something else now, and the files are the same.
+    next_second();
+    let before = view(&stage)["checked"].clone();
+    stage.cluster.set("log_min_duration_statement", "1h");
+    let new = stage.cluster.config_directory().join("conf.d/new.conf");
+    fs::write(&new, "work_mem = '5MB'\n").unwrap();
+    give(&new, world.postgres(), 0o600);
+    eventually(SOON, "it is asked and compared after an edit", || {
+        count(&world, "ssl_cert_file") >= 2 && view(&stage)["checked"] != before
+    });
+    eventually_at_rest(&stage.config);
+    let edited = asked(&world);
+    let rules = stage.cluster.config_directory().join("pg_hba.conf");
+    append(&rules, "# a rule to come");
+    let line = renewed(&mut stage);
+    let files = ["conf.d/test.conf", "conf.d/new.conf", "pg_hba.conf"];
+    says(&line, &[&[ALSO][..], &files].concat());
+    assert_eq!(asked(&world), edited);
+    let line = renewed(&mut stage);
+    assert!(!line.contains(ALSO), "{line}");
+    assert_eq!(count(&world, "hba_file"), 1);
+
+    // A server that starts may read others.
+    let moved = stage.cluster.config_directory().join("rules.conf");
+    fs::copy(&rules, &moved).unwrap();
+    give(&moved, world.postgres(), 0o600);
+    stage.cluster.set("hba_file", moved.to_str().unwrap());
+    stage.restart_postgres();
+    eventually(SOON, "it is asked after a start", || {
+        count(&world, "hba_file") == 2
+    });
+    daemon_tells(&stage, "in_sync");
+    next_second();
+    append(&rules, "# nobody reads this any more");
+    append(&moved, "# a rule to come");
+    let line = renewed(&mut stage);
+    says(&line, &[ALSO, "rules.conf"]);
+    assert!(!line.contains("pg_hba.conf"), "{line}");
+    assert_eq!(daemon.stop().code(), Some(0));
+
+    // One that remembers nothing asks.
+    append(&moved, "# another one");
+    let last = stage.renew();
+    let told = stage.sync(&[]);
+    says(told.stderr(), &[&last.fingerprint[..6], ALSO, "rules.conf"]);
+    stage.ends_serving(&last);
 }

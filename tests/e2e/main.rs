@@ -13,6 +13,7 @@ mod world;
 
 mod attacks;
 mod bad_source;
+mod burst;
 mod cases;
 mod certbot;
 mod check;
@@ -21,6 +22,7 @@ mod companions;
 mod configs;
 mod configuration;
 mod containers;
+mod counts;
 mod crashes;
 mod denied;
 mod deploy;

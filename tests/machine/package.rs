@@ -49,6 +49,23 @@ fn made() -> PathBuf {
     PathBuf::from(deb.unwrap_or_else(|| panic!("make deb names no package:\n{said}")))
 }
 
+/// docs/performance.md says what it consists of.
+#[test]
+fn the_program_in_the_package_is_smaller_than_10_mib() {
+    let mut contents = command("dpkg-deb");
+    let contents = run(contents.arg("--contents").arg(deb()), LATER).result();
+    let contents = contents.unwrap();
+    let program = contents
+        .lines()
+        .find(|line| line.ends_with(" ./usr/bin/pgcertd"));
+    let size = program.and_then(|line| line.split_whitespace().nth(2));
+    let size: u64 = size
+        .unwrap_or_else(|| panic!("{contents}"))
+        .parse()
+        .unwrap();
+    assert!(size < 10 * 1024 * 1024, "{size} bytes");
+}
+
 impl Machine {
     /// Installs the package as a file, as a user does who has just fetched it.
     #[track_caller]

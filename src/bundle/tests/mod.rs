@@ -9,6 +9,7 @@ mod accepts;
 mod certificates;
 mod client_trust;
 mod compares;
+mod cost;
 mod names;
 mod properties;
 mod refuses;

@@ -4,6 +4,7 @@
 
 mod drawn;
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
@@ -119,6 +120,16 @@ async fn look(
 ) -> Result<StatusView, Failure> {
     let all: Vec<_> = config.instances.iter().collect();
     let mut sources = sources::read(config, &all).await?;
+    let fresh = i64::from(STALE_AFTER)
+        .checked_mul(i64::try_from(config.watch.resync.as_secs()).unwrap_or(i64::MAX))
+        .map_or(SignedDuration::MAX, SignedDuration::from_secs);
+    let lives = daemon.is_some();
+    let daemon = daemon.filter(|view| view.age(now) <= fresh);
+    let told: HashMap<&str, &InstanceView> = daemon
+        .iter()
+        .flat_map(|view| &view.instances)
+        .map(|view| (view.name.as_str(), view))
+        .collect();
     let prober = prober()?;
     let mut looking = JoinSet::new();
     for (index, instance) in config.instances.iter().enumerate() {
@@ -128,26 +139,29 @@ async fn look(
         });
         let mut keeper = Keeper::new(Instance::new(config, instance, prober.clone()));
         let settle = config.watch.settle_timeout;
+        // The daemon asks each server for its configuration, and again when that changes.
+        if let Some(view) = told.get(instance.name.as_str())
+            && view.state == State::InSync
+            && let Some(installed) = &view.installed
+        {
+            keeper.watched_by_another(installed.fingerprint);
+        }
         looking.spawn(async move {
             let seen = keeper.observe(&source, settle).await;
             let view = InstanceView::from_config(&keeper.instance.config, &seen);
             (index, view, seen.is_denied())
         });
     }
-    let fresh = i64::from(STALE_AFTER)
-        .checked_mul(i64::try_from(config.watch.resync.as_secs()).unwrap_or(i64::MAX))
-        .map_or(SignedDuration::MAX, SignedDuration::from_secs);
-    let lives = daemon.is_some();
-    let daemon = daemon.filter(|view| view.age(now) <= fresh);
+    let covered = config.data_directories();
+    let searching = tokio::task::spawn_blocking(move || uncovered(&covered));
     let mut views = Vec::new();
     let mut borrowed = false;
     while let Some(seen) = looking.join_next().await {
         let (index, own, denied) = seen.map_err(|e| Failure::problem(&e))?;
-        let told = daemon.and_then(|d| d.instances.iter().find(|i| i.name == own.name));
-        let view = match told {
+        let view = match told.get(own.name.as_str()) {
             Some(told) if denied => {
                 borrowed = true;
-                told.clone().seen_at(now)
+                (*told).clone().seen_at(now)
             }
             None if denied => unknown(config, own, lives),
             Some(told) => completed(own, told, now),
@@ -164,7 +178,7 @@ async fn look(
     let Search {
         found: uncovered,
         missed,
-    } = unclaimed(config, daemon);
+    } = unclaimed(searching.await.map_err(|e| Failure::problem(&e))?, daemon);
     Ok(StatusView {
         version: VERSION,
         instances: views.into_iter().map(|(_, view)| view).collect(),
@@ -175,10 +189,9 @@ async fn look(
     })
 }
 
-/// The data directories of servers that no instance covers: those that the caller sees and, since only root sees
-/// everything about a process, those that the daemon sees.
-fn unclaimed(config: &Config, daemon: Option<&StatusView>) -> Search<PathBuf> {
-    let mut search = uncovered(&config.data_directories());
+/// The data directories of servers that no instance covers: those that the caller sees (`search`) and, since only root
+/// sees everything about a process, those that the daemon sees.
+fn unclaimed(mut search: Search<PathBuf>, daemon: Option<&StatusView>) -> Search<PathBuf> {
     if !is_root() {
         let known = daemon.map_or(&[][..], |view| &view.uncovered);
         search.found.extend(known.iter().cloned());

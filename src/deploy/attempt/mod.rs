@@ -4,9 +4,9 @@
 //! state that it leaves:
 //!
 //! ```text
-//! Begun --staged--> Staged --installed--> Installed --reloaded--> Reloaded --verified--> Verdict
-//!                                                                             |
-//!                                        Refused --rolled_back--> RolledBack <+ (refused, proven)
+//! Begun --installed--> Installed --reloaded--> Reloaded --verified--> Verdict
+//!                                                           |
+//!                      Refused --rolled_back--> RolledBack <+ (refused, proven)
 //! ```
 //!
 //! Where a refusal shows in that no client gets in, the way back is part of its proof; where that
@@ -30,8 +30,9 @@ use crate::bundle::{Bundle, KeyedBundle};
 use crate::config::{Mode, ServerKind, Verify};
 use crate::deploy::SyncOutcome;
 use crate::problem::Problem;
-use crate::server::files::{Keep, StagedFiles, Trial};
+use crate::server::files::{FilesError, FilesSnapshot, Keep, StagedFiles, Targets, Trial};
 use crate::server::patroni::Rehearsal;
+use crate::server::probe::Served;
 use crate::server::process::Process;
 use crate::server::reload::{ReloadError, reload};
 use crate::server::settings::{SettingsError, TlsSettings};
@@ -57,6 +58,8 @@ pub(crate) struct Ending {
     pub(crate) problem: Option<Problem>,
     /// Whether the server showed what it makes of the files, so that asking it again would tell nothing new.
     pub(crate) is_answered: bool,
+    /// What new clients were seen to get: the bundle.
+    pub(crate) served: Option<Served>,
 }
 
 impl Ending {
@@ -66,6 +69,7 @@ impl Ending {
             outcome: SyncOutcome::Deployed,
             problem: None,
             is_answered: true,
+            served: None,
         }
     }
 
@@ -74,6 +78,7 @@ impl Ending {
             outcome,
             problem: Some(problem.into()),
             is_answered: true,
+            served: None,
         }
     }
 
@@ -108,13 +113,19 @@ struct Deployment<'a, State> {
 }
 
 struct Begun;
-/// The new files lie beside the targets.
-struct Staged(StagedFiles);
 /// The new files are in place.
 struct FilesInstalled {
     /// What was said to be on trial before they were.
     trial: Trial,
 }
+/// How new files, which lie beside the old ones, take their place.
+struct FileSwap {
+    look: Arc<FilesSnapshot>,
+    /// Whether what was found becomes the previous bundle.
+    is_kept: bool,
+    trial: Trial,
+}
+
 /// The server was asked to load them.
 struct Reloaded {
     process: Arc<Process>,
@@ -157,7 +168,7 @@ pub(crate) async fn deploy(instance: &mut Instance, order: DeploymentOrder) -> E
 async fn run(instance: &mut Instance, order: DeploymentOrder) -> Result<Ending, Problem> {
     let begun = Deployment::begin(instance, order);
     let installed = match begun.keyed.clone() {
-        Some(keyed) => begun.staged(keyed).await?.installed().await?,
+        Some(keyed) => begun.installed(keyed).await?,
         None => begun.unchanged(),
     };
     match &installed.before.sight.server {
@@ -201,29 +212,63 @@ impl<'a> Deployment<'a, Begun> {
         }
     }
 
-    /// Writes the new files beside the targets. Where it is not known what the server serves, it
-    /// is asked meanwhile.
-    async fn staged(mut self, keyed: Arc<KeyedBundle>) -> Result<Deployment<'a, Staged>, Problem> {
-        let wanted = self.instance.config.verify == Verify::Handshake && !self.before.is_known();
-        let glance = self
-            .before
-            .sight
-            .server
-            .process()
-            .filter(|_| wanted)
-            .and_then(|p| {
-                let addresses = self.instance.addresses(p).ok()?;
-                let installed = self.before.sight.look.installed.bundle().cloned();
-                Some(self.instance.glance(addresses, installed, GLANCE))
-            });
-        let stage = self.instance.on_files(move |targets| targets.stage(&keyed));
-        let (staged, served) = match glance {
-            Some(glance) => tokio::join!(stage, glance),
-            None => (stage.await, None),
+    /// Puts the new files in place. Where it is not known what the server serves, it is asked while they are written: what
+    /// they replace is kept as the previous bundle if it was proven served, and differs, unless it is the previous one that
+    /// goes in.
+    async fn installed(
+        mut self,
+        keyed: Arc<KeyedBundle>,
+    ) -> Result<Deployment<'a, FilesInstalled>, Problem> {
+        let written = match self.glance() {
+            None => {
+                let swap = self.swap();
+                let visit = self.instance.on_files(move |targets| {
+                    let staged = targets.stage(&keyed)?;
+                    swap.carried_out(targets, &staged)
+                });
+                visit.await
+            }
+            Some(glance) => {
+                let stage = self.instance.on_files(move |targets| targets.stage(&keyed));
+                let (staged, served) = tokio::join!(stage, glance);
+                let staged = staged.map_err(|error| error.problem())?;
+                self.before.served = served;
+                let swap = self.swap();
+                let visit = self
+                    .instance
+                    .on_files(move |targets| swap.carried_out(targets, &staged));
+                visit.await
+            }
         };
-        let staged = staged.map_err(|error| error.problem())?;
-        self.before.served = self.before.served.or(served);
-        Ok(self.into_state(Staged(staged)))
+        let trial = written.map_err(|error| error.problem())?;
+        Ok(self.into_state(FilesInstalled { trial }))
+    }
+
+    /// A look at what the server serves, where that is to be known and is not.
+    fn glance(&self) -> Option<impl Future<Output = Option<Served>> + use<>> {
+        if self.instance.config.verify != Verify::Handshake || self.before.is_known() {
+            return None;
+        }
+        let process = self.before.sight.server.process()?;
+        let addresses = self.instance.addresses(process).ok()?;
+        let installed = self.before.sight.look.installed.bundle().cloned();
+        Some(self.instance.glance(addresses, installed, GLANCE))
+    }
+
+    /// How the new files take the place of the old ones.
+    fn swap(&self) -> FileSwap {
+        let needs_pair = self.instance.config.kind().profile().needs_pair_to_start;
+        let installed = self.before.installed();
+        let differs = installed.is_some_and(|old| !old.same_content(&self.bundle));
+        FileSwap {
+            look: Arc::clone(&self.before.sight.look),
+            is_kept: differs && self.before.worth_keeping(),
+            trial: if needs_pair {
+                self.before.trial(&self.bundle)
+            } else {
+                Trial::Unchanged
+            },
+        }
     }
 
     /// The files are right as they are.
@@ -233,49 +278,20 @@ impl<'a> Deployment<'a, Begun> {
     }
 }
 
-impl<'a> Deployment<'a, Staged> {
-    /// Puts the new files in place. What they replace is kept as the previous bundle if it was
-    /// proven served, and differs, unless it is the previous one that goes in.
-    async fn installed(self) -> Result<Deployment<'a, FilesInstalled>, Problem> {
-        let worth_keeping = self.before.worth_keeping();
-        let trial = if self.instance.config.kind().profile().needs_pair_to_start {
-            self.before.trial(&self.bundle)
+impl FileSwap {
+    /// Carries it out; returns what is on trial then.
+    fn carried_out(self, targets: &Targets, staged: &StagedFiles) -> Result<Trial, FilesError> {
+        let keep = if self.is_kept {
+            Keep::AsPrevious(&self.look)
         } else {
-            Trial::Unchanged
+            Keep::No
         };
-        let sight = self.before.sight.clone();
-        let bundle = Arc::clone(&self.bundle);
-        let Deployment {
-            instance,
-            bundle: new,
-            keyed,
-            before,
-            state: Staged(staged),
-        } = self;
-        instance
-            .on_files(move |targets| {
-                let keep = match sight.look.installed.bundle() {
-                    Some(old) if worth_keeping && !old.same_content(&bundle) => {
-                        Keep::AsPrevious(&sight.look)
-                    }
-                    _ => Keep::No,
-                };
-                let committed = targets.commit(&staged, &keep, trial);
-                if committed.is_err() {
-                    // The first error is the one to tell; leftovers are removed next time.
-                    let _second = targets.discard(&staged);
-                }
-                committed
-            })
-            .await
-            .map_err(|error| error.problem())?;
-        Ok(Deployment {
-            instance,
-            bundle: new,
-            keyed,
-            before,
-            state: FilesInstalled { trial },
-        })
+        let committed = targets.commit(staged, &keep, self.trial);
+        if committed.is_err() {
+            // The first error is the one to tell; leftovers are removed next time.
+            let _second = targets.discard(staged);
+        }
+        committed.map(|()| self.trial)
     }
 }
 

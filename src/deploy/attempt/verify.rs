@@ -40,8 +40,12 @@ impl<'a> Deployment<'a, Reloaded> {
         };
         #[cfg(feature = "failpoints")]
         fail::fail_point!("reloaded");
-        match Box::pin(self.watch(&addresses)).await {
-            WireVerdict::New => self.used(Ok(())).await,
+        let (verdict, served) = Box::pin(self.watch(&addresses)).await;
+        match verdict {
+            WireVerdict::New => match self.used(Ok(())).await {
+                Verdict::Ended(ending) => Verdict::Ended(Ending { served, ..ending }),
+                refused @ Verdict::Refused(_) => refused,
+            },
             WireVerdict::NewLeaf => {
                 let doubt = "the new certificate is served, but clients are asked for certificates of CAs other than the installed ones";
                 self.used(Err(doubt.into())).await
@@ -140,40 +144,41 @@ impl<'a> Deployment<'a, Reloaded> {
         }
     }
 
-    async fn watch(&self, addresses: &[Address]) -> WireVerdict {
+    /// What the looks came to, and what the last of them showed.
+    async fn watch(&self, addresses: &[Address]) -> (WireVerdict, Option<Served>) {
         let mut watch = WireWatch::for_instance(&self.instance.config, self.state.at);
         loop {
             let patience = watch.patience(Instant::now());
-            let glimpse = match self
+            let looked = self
                 .instance
                 .served_in_turn(addresses, &self.bundle, patience)
-                .await
-            {
-                Ok(served) => self.understood(&served, patience).await,
+                .await;
+            let glimpse = match &looked {
+                Ok(served) => self.understood(served, patience).await,
                 Err(unseen) if unseen.is_tls_off() => WireLook::Off,
-                Err(_) if !self.state.process.alive() => return WireVerdict::Ended,
+                Err(_) if !self.state.process.alive() => return (WireVerdict::Ended, None),
                 Err(unseen) if unseen.is_alert() => WireLook::ShutOut(unseen.problem()),
-                Err(unseen) => unclear(&unseen),
+                Err(unseen) => unclear(unseen),
             };
             match watch.heard(glimpse, Instant::now()) {
                 Next::Word(WireVerdict::Old) => return self.old_for_all(addresses).await,
-                Next::Word(seen) => return seen,
+                Next::Word(seen) => return (seen, looked.ok()),
                 Next::After(pause) => tokio::time::sleep(pause).await,
             }
         }
     }
 
     /// The first of the names still gets what was before. A server that gives the bundle to another of them has loaded it.
-    async fn old_for_all(&self, addresses: &[Address]) -> WireVerdict {
+    async fn old_for_all(&self, addresses: &[Address]) -> (WireVerdict, Option<Served>) {
         let (instance, bundle) = (&self.instance, &self.bundle);
         if instance.asked_names(Some(bundle)).len() < 2 {
-            return WireVerdict::Old;
+            return (WireVerdict::Old, None);
         }
         let limit = instance.config.verify_timeout;
         match instance.served_by_name(addresses, bundle, limit).await {
-            Ok(served) if served.is_divided => WireVerdict::Third(self.third(&served)),
-            Ok(served) if served.shown().is_of(bundle) => WireVerdict::New,
-            Ok(_) | Err(_) => WireVerdict::Old,
+            Ok(served) if served.is_divided => (WireVerdict::Third(self.third(&served)), None),
+            Ok(served) if served.shown().is_of(bundle) => (WireVerdict::New, Some(served)),
+            Ok(_) | Err(_) => (WireVerdict::Old, None),
         }
     }
 

@@ -4,6 +4,7 @@
     reason = "a test fails where its world cannot be built"
 )]
 
+mod cost;
 mod delay;
 mod torn;
 mod trial;
@@ -26,7 +27,7 @@ use crate::config::{self, Config, ServerKind};
 use crate::host::look::FileId;
 use crate::host::privilege::Ids;
 use crate::lineage::Source;
-use crate::server::files::{FilesSnapshot, Held, HeldBy, Installed, Targets, TrialFile};
+use crate::server::files::{FilesSnapshot, Held, HeldBy, Installed, Seal, Targets, TrialFile};
 use crate::server::postmaster::{Absence, PidFile, Postmaster};
 use crate::server::probe::Shown;
 use crate::server::process::Process;
@@ -196,6 +197,8 @@ impl Moment {
                 installed: std::mem::replace(&mut self.installed, Installed::Absent),
                 found: Vec::new(),
                 pid_file: Err(Absence::NoPidFile),
+                seal: Seal::of_targets(&[]),
+                real_paths: Vec::new(),
                 held: self.held.clone(),
                 memory_fault: None,
                 trial: self.trial,
@@ -219,6 +222,7 @@ impl Moment {
                 server: ids,
                 by_others: false,
             }),
+            pinned: None,
         }
     }
 

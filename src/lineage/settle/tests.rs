@@ -1,5 +1,7 @@
 //! Renewals as each client writes them, told event by event, with time passed in.
 
+mod cost;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;

@@ -2,9 +2,10 @@
 //! and of OpenSSL's loader, and what other kinds of servers ask of a key.
 
 use std::path::Path;
+use std::sync::Arc;
 
-use super::{Found, Targets, content};
-use crate::bundle::{ClientTrust, KeyedBundle, Piece, TrustFiles};
+use super::{Found, Targets, content, parsed};
+use crate::bundle::{Bundle, BundleError, ClientTrust, KeyedBundle, Piece, TrustFiles};
 use crate::config::ServerKind;
 use crate::host::privilege::Ids;
 
@@ -12,6 +13,20 @@ impl Targets {
     /// Would Postgres load the pair that was found? Its rules are those of
     /// `check_ssl_key_file_permissions` and of OpenSSL's loader. Nothing where there is no file.
     pub(super) fn judge(&self, found: &[Found]) -> Result<Option<KeyedBundle>, String> {
+        self.judge_by(found, KeyedBundle::loaded)
+    }
+
+    /// The same without the key, by what is known of these bytes.
+    pub(super) fn judge_known(&self, found: &[Found]) -> Result<Option<Arc<Bundle>>, String> {
+        self.judge_by(found, parsed::loaded)
+    }
+
+    /// The same; `loaded` tells what the two files hold.
+    fn judge_by<Loaded>(
+        &self,
+        found: &[Found],
+        loaded: impl FnOnce(&[u8], &[u8]) -> Result<Loaded, BundleError>,
+    ) -> Result<Option<Loaded>, String> {
         let pair = self.each_of([Piece::Certificate, Piece::Key], found);
         if pair
             .iter()
@@ -29,7 +44,7 @@ impl Targets {
         if let Some(fault) = self.key_fault(found) {
             return Err(format!("{} {fault}", self.key.display()));
         }
-        KeyedBundle::loaded(chain, key)
+        loaded(chain, key)
             .map(Some)
             .map_err(|e| format!("{}: {e}", self.cert.display()))
     }

@@ -7,7 +7,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::held::{FilesMemory, Held};
-use super::{FilesError, Found, LARGEST, Targets, slot};
+use super::{FilesError, Found, LARGEST, Targets, parsed, slot, slot_to_read};
 use crate::bundle::{Bundle, ClientTrust, KeyedBundle, TrustFiles};
 
 impl Targets {
@@ -37,7 +37,7 @@ impl Targets {
 
     /// Whether the server may not have been asked to load what was installed last.
     pub(super) fn is_reload_due(&self) -> bool {
-        slot(&self.reload_due_file()).is_ok_and(|place| !place.is_absent())
+        slot_to_read(&self.reload_due_file()).is_ok_and(|place| !place.is_absent())
     }
 
     pub(super) fn note_reload_due(&self) -> Result<(), FilesError> {
@@ -55,7 +55,7 @@ impl Targets {
     /// Reads `held.json`.
     pub(super) fn held(&self) -> Result<FilesMemory, FilesError> {
         let path = self.held_file();
-        let place = match slot(&path) {
+        let place = match slot_to_read(&path) {
             Ok(place) => place,
             Err(e) if e.is_absence() => return Ok(FilesMemory::Nothing),
             Err(e) => return Err(e),
@@ -101,7 +101,7 @@ impl Targets {
     /// It exists but cannot be read.
     pub(crate) fn setup(&self) -> Result<Option<Vec<u8>>, FilesError> {
         let path = self.setup_file();
-        match slot(&path) {
+        match slot_to_read(&path) {
             Err(e) if e.is_absence() => Ok(None),
             Err(e) => Err(e),
             Ok(place) => match place.read(LARGEST)? {
@@ -131,7 +131,12 @@ impl Targets {
 
     /// The bundle in `previous.pem`, if it can be loaded.
     pub(super) fn previous_bundle(&self) -> Option<Arc<Bundle>> {
-        Some(Arc::clone(self.previous()?.bundle()))
+        let (bytes, trust) = self.previous_content()?;
+        let pair = match parsed::loaded(&bytes, &bytes) {
+            Ok(pair) => pair,
+            Err(_) => Arc::clone(previous_pair(&bytes)?.bundle()),
+        };
+        Some(Bundle::shared_with(pair, trust))
     }
 
     /// Reads the previous bundle with its key, which must be the one that was `seen`.
@@ -150,17 +155,27 @@ impl Targets {
 
     /// Reads `previous.pem`; `None` if it cannot be loaded.
     fn previous(&self) -> Option<KeyedBundle> {
-        let read = |path: &Path| match slot(path).ok()?.read(LARGEST) {
+        let (bytes, trust) = self.previous_content()?;
+        Some(previous_pair(&bytes)?.with(trust))
+    }
+
+    /// What `previous.pem` and the files that belong to it hold; `None` if it cannot be read.
+    fn previous_content(&self) -> Option<(Zeroizing<Vec<u8>>, ClientTrust)> {
+        let read = |path: &Path| match slot_to_read(path).ok()?.read(LARGEST) {
             Ok(Found::File { bytes, .. }) => Some(bytes),
             _ => None,
         };
         let bytes = read(&self.previous_file())?;
-        let pair = KeyedBundle::parse(&[bytes.as_slice()], &bytes).ok()?;
         let previous = self.previous_trust_files();
         let kept = self.trust_files.present();
         let texts: TrustFiles<Option<Zeroizing<Vec<u8>>>> = kept
             .filter_map(|(piece, _)| Some((piece, read(previous.get(piece)?)?)))
             .collect();
-        Some(pair.with(ClientTrust::parse(&texts).unwrap_or_default()))
+        Some((bytes, ClientTrust::parse(&texts).unwrap_or_default()))
     }
+}
+
+/// What one file holds that has chain and key, by the lineage's own rules: what was installed once may come back.
+fn previous_pair(bytes: &[u8]) -> Option<KeyedBundle> {
+    KeyedBundle::parse(&[bytes], bytes).ok()
 }

@@ -8,6 +8,8 @@ mod held;
 mod judge;
 mod lock;
 mod memory;
+mod parsed;
+mod seal;
 mod swap;
 #[cfg(test)]
 mod tests;
@@ -39,6 +41,7 @@ use held::FilesMemory;
 pub(crate) use held::{Held, HeldBy};
 pub(crate) use judge::key_rule;
 pub(crate) use lock::Lock;
+pub(crate) use seal::Seal;
 pub(in crate::server) use swap::locked;
 pub(crate) use trial::{Trial, TrialFile};
 pub(crate) use write::{Keep, StagedFiles};
@@ -143,6 +146,10 @@ pub(crate) struct FilesSnapshot {
     pub(crate) proven: Option<Identity>,
     /// The bundle that the last deployment replaced.
     pub(crate) previous: Option<Arc<Bundle>>,
+    /// What tells whether the targets were touched since.
+    pub(crate) seal: Seal,
+    /// Where the targets really are, if that was looked at as well: before something is changed.
+    pub(crate) real_paths: Vec<PathBuf>,
 }
 
 /// Why the directory of `path` cannot be opened.
@@ -154,7 +161,12 @@ fn unreached(path: &Path, error: &ReachError) -> FilesError {
     }
 }
 
-/// Opens the directory of `path`.
+/// Finds the directory of `path`, to look at what is there.
+fn slot_to_read(path: &Path) -> Result<FileSlot, FilesError> {
+    FileSlot::lead_to(path).map_err(|error| unreached(path, &error))
+}
+
+/// Opens the directory of `path`, to change what is there.
 fn slot(path: &Path) -> Result<FileSlot, FilesError> {
     FileSlot::open(path).map_err(|error| unreached(path, &error))
 }
@@ -260,23 +272,15 @@ impl Targets {
     /// A target or the memory cannot be read at all; if a target can be read but is wrong, that is in
     /// [`FilesSnapshot::installed`].
     pub(crate) fn look(&self) -> Result<FilesSnapshot, FilesError> {
-        let mut found = Vec::new();
-        for path in self.paths() {
-            found.push(match self.place(path) {
-                Ok(place) => place.read(LARGEST)?,
-                // No directory: nothing is installed. An install will say what to do about it.
-                Err(e) if e.is_absence() => Found::Absent,
-                Err(e) => return Err(e),
-            });
-        }
+        let found = self.found()?;
         let (held, memory_fault) = match self.held()? {
             FilesMemory::Held(held) => (Some(held), None),
             FilesMemory::Nothing => (None, None),
             FilesMemory::Damaged(why) => (None, Some(why)),
         };
         let (companions, companions_fault) = self.judge_companions(&found);
-        let installed = match self.judge(&found) {
-            Ok(Some(pair)) => Installed::Usable(Arc::clone(pair.with(companions).bundle())),
+        let installed = match self.judge_known(&found) {
+            Ok(Some(pair)) => Installed::Usable(Bundle::shared_with(pair, companions)),
             Ok(None) => Installed::Absent,
             Err(why) => Installed::Unusable(why),
         };
@@ -286,6 +290,7 @@ impl Targets {
             companions_fault,
             reload_due: self.is_reload_due(),
             brought: self.brought(&found, trial, previous.as_deref()),
+            seal: Seal::of_targets(&found),
             found,
             pid_file: self.pid_file(),
             held,
@@ -293,17 +298,37 @@ impl Targets {
             trial,
             proven: self.proven_bundle(),
             previous,
+            real_paths: Vec::new(),
         })
+    }
+
+    /// What is at the path of each target.
+    fn found(&self) -> Result<Vec<Found>, FilesError> {
+        let read = |path| match self.place(path) {
+            Ok(place) => Ok(place.read(LARGEST)?),
+            // No directory: nothing is installed. An install will say what to do about it.
+            Err(e) if e.is_absence() => Ok(Found::Absent),
+            Err(e) => Err(e),
+        };
+        self.paths().map(read).collect()
+    }
+
+    /// The seal of the targets as they are now.
+    ///
+    /// # Errors
+    /// A target cannot be read at all.
+    pub(crate) fn seal(&self) -> Result<Seal, FilesError> {
+        Ok(Seal::of_targets(&self.found()?))
     }
 
     /// Where a file is; if something else writes it, it may be a link, which is followed unless a third party could have
     /// redirected it.
     fn place(&self, path: &Path) -> Result<FileSlot, FilesError> {
         if !self.by_others {
-            return slot(path);
+            return slot_to_read(path);
         }
         match reach(path, Links::Followed) {
-            Ok(end) => slot(&end.path),
+            Ok(end) => slot_to_read(&end.path),
             // If a link leads nowhere, nothing is installed.
             Err(error) => Err(unreached(path, &error)),
         }
@@ -314,7 +339,7 @@ impl Targets {
     /// # Errors
     /// It does not exist, or cannot be accessed.
     pub(crate) fn cert_time(&self, moment: FileTime) -> Result<Timestamp, FilesError> {
-        let itself = self.time_of(&slot(&self.cert)?, moment)?;
+        let itself = self.time_of(&slot_to_read(&self.cert)?, moment)?;
         let end = self.time_of(&self.place(&self.cert)?, moment)?;
         Ok(itself.max(end))
     }

@@ -127,6 +127,59 @@ fn what_was_proven_served_becomes_the_previous_bundle_also_a_second_time() {
 }
 
 #[test]
+fn the_same_bytes_are_parsed_once_while_somebody_holds_what_they_are() {
+    let (one, other) = (Place::single(), Place::with("cert.pem", "key.pem"));
+    let first = bundle("1");
+    one.install(&first, &Keep::No);
+    let held = one.look().installed.bundle().cloned().unwrap();
+    assert!(Arc::ptr_eq(&held, one.look().installed.bundle().unwrap()));
+    // Its mode and its owner are judged at each look.
+    fs::set_permissions(&one.targets.cert, fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(one.look().installed.bundle().is_none());
+    fs::set_permissions(&one.targets.cert, fs::Permissions::from_mode(0o600)).unwrap();
+
+    one.install(&bundle("2"), &Keep::AsPrevious(&one.look()));
+    let look = one.look();
+    assert!(!look.installed.bundle().unwrap().same_content(&held));
+    assert!(Arc::ptr_eq(&held, look.previous.as_ref().unwrap()));
+
+    // The same bundle in two files is other bytes.
+    other.install(&first, &Keep::No);
+    let found = other.look();
+    assert!(found.installed.bundle().unwrap().same_content(&held));
+    // One byte of a key file that does not fit.
+    let mut key = fs::read(&other.targets.key).unwrap();
+    key[60] ^= 1;
+    fs::write(&other.targets.key, key).unwrap();
+    assert!(other.look().installed.bundle().is_none());
+}
+
+#[test]
+fn a_seal_tells_that_a_target_was_touched_and_nothing_else() {
+    let place = Place::single();
+    let nothing = place.look().seal;
+    place.install(&bundle("1"), &Keep::No);
+    let seal = place.look().seal;
+    assert_ne!(seal, nothing);
+    place.targets.proven(bundle("1").identity()).unwrap();
+    let text = fs::read(&place.targets.cert).unwrap();
+    let again = |text: &[u8]| {
+        fs::write(&place.targets.cert, text).unwrap();
+        place.targets.seal().unwrap()
+    };
+    assert_eq!(again(&text), seal);
+    // As large, and written within the same tick of the kernel's clock.
+    let mut other = text.clone();
+    other[100] ^= 1;
+    assert_ne!(again(&other), seal);
+    assert_eq!(again(&text), seal);
+    fs::set_permissions(&place.targets.cert, fs::Permissions::from_mode(0o640)).unwrap();
+    assert_ne!(place.targets.seal().unwrap(), seal);
+    fs::remove_file(&place.targets.cert).unwrap();
+    assert_eq!(place.targets.seal().unwrap(), nothing);
+}
+
+#[test]
 fn a_crash_between_keeping_and_replacing_leaves_nothing_that_the_next_run_stumbles_over() {
     let place = Place::single();
     let (old, new) = (bundle("old"), bundle("new"));

@@ -10,7 +10,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{FilesError, FilesSnapshot, Found, LARGEST, Targets, slot};
+use super::{FilesError, FilesSnapshot, Found, LARGEST, Targets, slot, slot_to_read};
 use crate::bundle::{Bundle, Fingerprint, Identity, TrustFiles};
 
 /// Whether an install starts a trial.
@@ -211,7 +211,7 @@ fn candidate(text: &str) -> Option<TrialFile> {
 }
 
 fn link(path: &Path) -> Option<String> {
-    match slot(path).and_then(|place| place.read(LARGEST)) {
+    match slot_to_read(path).and_then(|place| place.read(LARGEST)) {
         Ok(Found::Link(text)) => Some(text.to_str()?.to_owned()),
         _ => None,
     }

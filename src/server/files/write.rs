@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use zeroize::Zeroizing;
 
 use super::swap::{Replacement, Swap};
-use super::{FilesError, FilesSnapshot, Found, Targets, Trial, slot};
+use super::{FilesError, FilesSnapshot, Found, Targets, Trial, slot, slot_to_read};
 use crate::bundle::{KeyedBundle, Piece, TrustFiles};
 use crate::host::slot::FileSlot;
 
@@ -43,11 +43,18 @@ impl Targets {
             self.trial_file(),
             self.proven_file(),
         ];
+        let mut last: Option<FileSlot> = None;
         for path in self.paths().chain(others.iter().map(|p| p.as_path())) {
-            // Without a directory, nothing was left.
-            if let Ok(place) = slot(path) {
-                place.discard()?;
-            }
+            let place = match last.as_ref().and_then(|place| place.sibling(path)) {
+                Some(place) => place,
+                None => match slot_to_read(path) {
+                    Ok(place) => place,
+                    // Without a directory, nothing was left.
+                    Err(_) => continue,
+                },
+            };
+            place.discard()?;
+            last = Some(place);
         }
         Ok(())
     }
@@ -234,7 +241,7 @@ impl Targets {
     /// # Errors
     /// A target cannot be read.
     pub(crate) fn holds(&self, found: &[Found]) -> Result<bool, FilesError> {
-        let now = self.look()?.found;
+        let now = self.found()?;
         let same = |one: &Found, other: &Found| match (one, other) {
             (Found::Absent, Found::Absent) => true,
             (Found::Link(one), Found::Link(other)) => one == other,

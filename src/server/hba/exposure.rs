@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use similar::TextDiff;
+use similar::algorithms::{Capture, Compact, Replace, myers};
+use similar::group_diff_ops;
+use similar::udiff::UnifiedHunkHeader;
 
 use super::address::{Addresses, HbaAddress};
 use super::loopback::{self, THIS_HOST};
@@ -191,15 +193,34 @@ impl HbaProposal {
 }
 
 /// The difference between two texts of a file, as `diff -u` shows it.
+///
+/// The crate's own `TextDiff` chooses its algorithm when it runs, which puts all of them into the program, many times over.
 pub(crate) fn difference(file: &Path, old: &[u8], new: &[u8]) -> String {
-    let mut out = Vec::new();
-    let name = file.display().to_string();
-    // Writing into memory does not fail.
-    let _always = TextDiff::from_lines(old, new)
-        .unified_diff()
-        .header(&name, &format!("{name} (new)"))
-        .to_writer(&mut out);
-    String::from_utf8_lossy(&out).into_owned()
+    let (old, new) = (lines_of(old), lines_of(new));
+    let mut changes = Compact::new(Replace::new(Capture::new()), &*old, &*new);
+    let Ok(()) = myers::diff(&mut changes, &*old, 0..old.len(), &*new, 0..new.len());
+    let changes = changes.into_inner().into_inner().into_ops();
+    let mut diff = String::new();
+    for hunk in group_diff_ops(changes, 3) {
+        if diff.is_empty() {
+            let name = file.display();
+            diff = format!("--- {name}\n+++ {name} (new)\n");
+        }
+        diff += &format!("{}\n", UnifiedHunkHeader::new(&hunk));
+        for line in hunk.iter().flat_map(|part| part.iter_changes(&*old, &*new)) {
+            let text = line.value();
+            diff += &format!("{}{}", line.tag(), String::from_utf8_lossy(text));
+            if !text.ends_with(b"\n") {
+                diff += "\n\\ No newline at end of file\n";
+            }
+        }
+    }
+    diff
+}
+
+/// Each line with its end.
+fn lines_of(text: &[u8]) -> Vec<&[u8]> {
+    text.split_inclusive(|byte| *byte == b'\n').collect()
 }
 
 /// From where to where something else stands, and what.

@@ -104,6 +104,23 @@ fn one_word_changes_and_local_and_loopback_lines_stay() {
 }
 
 #[test]
+fn a_difference_reads_as_that_of_diff_u() {
+    let difference = |old: &str, new: &str| {
+        super::exposure::difference(Path::new("/a"), old.as_bytes(), new.as_bytes())
+    };
+    assert_eq!(difference("1\n", "1\n"), "");
+    assert_eq!(
+        difference("1\n\n3\n4\n5\n6\n7", "1\n\nthree\n4\n5\n6\n7\n"),
+        "--- /a\n+++ /a (new)\n@@ -1,7 +1,7 @@\n 1\n \n-3\n+three\n 4\n 5\n 6\n\
+         -7\n\\ No newline at end of file\n+7\n"
+    );
+    assert_eq!(
+        difference("", "new\n"),
+        "--- /a\n+++ /a (new)\n@@ -0,0 +1 @@\n+new\n"
+    );
+}
+
+#[test]
 fn lines_that_are_only_for_this_host_or_only_for_tls_are_not_exposed() {
     for rule in [
         "local all all trust",

@@ -14,6 +14,7 @@ use crate::{
     stage::{NAME, Stage, problem, says},
     world::{
         SOON, World,
+        attached::Attached,
         ca::Issued,
         cluster::Cluster,
         command,
@@ -178,39 +179,6 @@ fn a_running_server_is_not_taken_for_down_by_a_look_that_fails() {
     stage.synced(&[], "deployed", 0);
     stage.becomes("in_sync");
     stage.ends_serving(&second);
-}
-
-/// An strace that is attached to a running program until it is dropped.
-struct Attached(Process);
-
-impl Attached {
-    #[track_caller]
-    fn to(world: &World, pid: u32, arguments: &[String]) -> Attached {
-        let log = world.path().join("attached.log");
-        let errors = world.path().join("attached.err");
-        let mut strace = command("strace");
-        strace
-            .args(["-f", "-o"])
-            .arg(&log)
-            .args(["-p", &pid.to_string()])
-            .args(arguments);
-        strace.stdin(Stdio::null()).stdout(Stdio::null());
-        strace.stderr(fs::File::create(&errors).unwrap());
-        let attached = Attached(Process::spawn(&mut strace));
-        eventually(SOON, "strace is attached", || {
-            fs::read_to_string(&errors)
-                .unwrap_or_default()
-                .contains("attached")
-        });
-        attached
-    }
-
-    /// Lets the program go on as before.
-    #[track_caller]
-    fn detach(mut self) {
-        self.0.signal(Signal::TERM);
-        assert!(self.0.wait(SOON).is_some(), "strace does not end");
-    }
 }
 
 #[test]

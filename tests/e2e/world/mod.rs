@@ -13,6 +13,7 @@
 pub mod skipped;
 
 pub mod acme;
+pub mod attached;
 pub mod ca;
 pub mod client;
 pub mod cluster;
