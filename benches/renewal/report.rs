@@ -116,7 +116,7 @@ impl Side {
         for compared in self.comparisons() {
             writeln!(
                 f,
-                "  {:<10}{:<34}{:<32}{}",
+                "  {:<10}{:<34}{:<36}{}",
                 compared.milestone.word(),
                 compared.other.title(),
                 compared.text(),

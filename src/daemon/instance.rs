@@ -11,7 +11,7 @@ use super::lineage::Asker;
 use super::news::DaemonNews;
 use super::nudge::Nudge;
 use super::turns::Turns;
-use crate::config::ServerKind;
+use crate::config::{Mode, ServerKind};
 use crate::deploy::plan::Intent;
 use crate::deploy::state::{Observation, State};
 use crate::deploy::{Asking, Keeper, Reconciled, SyncOutcome};
@@ -33,6 +33,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 /// How often a server of another kind than Postgres is looked for. One that starts leaves its
 /// number before it handles signals, by which it is known, and Patroni leaves none.
 const SEARCH: Duration = Duration::from_secs(5);
+
+/// How long an instance keeps its threads once it has nothing to do. They cost more memory than all else that is kept.
+const REST: Duration = Duration::from_secs(2);
 
 /// How long a lineage may take to be read for the first time before that is a problem.
 const FIRST_READING: Duration = Duration::from_secs(10);
@@ -73,6 +76,8 @@ pub(super) struct InstanceTask {
     pub(crate) keeper: Keeper,
     /// What the lineage was last seen to hold: a reason to compare.
     pub(crate) source: watch::Receiver<Option<Source>>,
+    /// Whether something happens to the lineage's files.
+    pub(crate) stirred: watch::Receiver<()>,
     /// Says what it holds once that is to be acted on.
     pub(crate) lineage: Asker,
     pub(crate) nudged: mpsc::UnboundedReceiver<Nudge>,
@@ -107,7 +112,7 @@ impl InstanceTask {
         loop {
             let is_read = self.source.borrow_and_update().is_some();
             if is_read || began.elapsed() >= FIRST_READING {
-                let reconciled = self.compared(is_read).await;
+                let reconciled = Box::pin(self.compared(is_read)).await;
                 let state = self.say(&reconciled, &mut told, &mut warned);
                 let Reconciled { done, seen } = &reconciled;
                 // Nothing tells when a configuration that was corrected is loaded.
@@ -241,7 +246,14 @@ impl InstanceTask {
         seal: Option<Seal>,
     ) -> bool {
         let mut touched = None;
+        let mut rest = Some(Instant::now() + REST);
         loop {
+            let resting = async {
+                match rest {
+                    Some(at) => tokio::time::sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
             let quiet = async {
                 match touched {
                     Some(at) => tokio::time::sleep_until(Instant::into(at)).await,
@@ -264,6 +276,12 @@ impl InstanceTask {
                 biased;
                 _ = self.stopped.changed() => return true,
                 changed = self.source.changed() => return changed.is_err(),
+                Ok(()) = self.stirred.changed() => {
+                    if self.keeper.instance.config.mode != Mode::Observe {
+                        self.turns.take(Box::pin(self.keeper.instance.prepare())).await;
+                        rest = Some(Instant::now() + REST);
+                    }
+                }
                 nudge = self.nudged.recv() => match nudge {
                     None => return true,
                     Some(Nudge::Compare) => {
@@ -279,10 +297,15 @@ impl InstanceTask {
                         next = earliest(next, Some(Instant::now() + self.debounce));
                     }
                 },
+                () = resting => {
+                    rest = None;
+                    self.keeper.instance.rest();
+                }
                 () = quiet => {
                     touched = None;
+                    rest = Some(Instant::now() + REST);
                     let now = self.keeper.instance.on_files(|targets| targets.seal());
-                    if seal.is_none() || now.await.ok() != seal {
+                    if seal.is_none() || Box::pin(now).await.ok() != seal {
                         break;
                     }
                 }

@@ -83,6 +83,8 @@ pub(super) struct LineageTask {
     pub(crate) tracked: Tracked,
     pub(crate) inbox: mpsc::UnboundedReceiver<ToLineage>,
     pub(crate) publish: watch::Sender<Option<Source>>,
+    /// Says that something happened to its files, before it is known what.
+    pub(crate) stirred: watch::Sender<()>,
     pub(crate) news: mpsc::UnboundedSender<DaemonNews>,
     pub(crate) unmatched: Unmatched,
     /// Questions that wait for a reading that counts.
@@ -152,7 +154,12 @@ impl LineageTask {
 
     fn hear(&mut self, message: ToLineage) {
         match message {
-            ToLineage::Event { path, change, at } => self.tracked.event(&path, change, at),
+            ToLineage::Event { path, change, at } => {
+                if self.tracked.trail().paths.contains(&path) {
+                    self.stirred.send_replace(());
+                }
+                self.tracked.event(&path, change, at);
+            }
             ToLineage::Unknown => self.tracked.unknown(),
             ToLineage::Asked(question) => self.questions.push(question),
         }

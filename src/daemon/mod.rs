@@ -16,11 +16,12 @@ mod nudge;
 mod servers;
 mod status_file;
 pub(crate) mod systemd;
+mod trails;
 mod turns;
 mod watching;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -32,7 +33,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::config::{Config, InstanceConfig};
 use crate::deploy::Keeper;
 use crate::host::privilege::PrivilegeError;
-use crate::lineage::{Hint, Tracked, Trail};
+use crate::lineage::{Hint, Tracked};
 use crate::report::headline::headline;
 use crate::report::metrics::Metrics;
 use crate::report::notices;
@@ -49,6 +50,7 @@ use news::DaemonNews;
 use nudge::Nudge;
 use status_file::{GATHER, Pace, StatusDocument, StatusFile};
 use systemd::Systemd;
+use trails::Trails;
 use turns::Turns;
 use watching::{Learned, Watching};
 
@@ -139,7 +141,7 @@ struct Generation {
     news: mpsc::UnboundedReceiver<DaemonNews>,
     lineages: Vec<mpsc::UnboundedSender<ToLineage>>,
     nudges: Vec<mpsc::UnboundedSender<Nudge>>,
-    trails: Vec<Trail>,
+    trails: Trails,
     /// What each instance's server is known to have where.
     learned: Vec<Learned>,
     views: Vec<Option<InstanceView>>,
@@ -200,10 +202,11 @@ impl Generation {
                 spec.trust_files.clone(),
             );
             let name = spec.name.clone();
-            let (source, to) = published
+            let (source, stirred, to) = published
                 .entry(key)
                 .or_insert_with(|| {
                     let (inbox, sources) = lineage::LineageTask::channels();
+                    let (stir, stirred) = watch::channel(());
                     let task = lineage::LineageTask {
                         index: lineages.len(),
                         tracked: Tracked::new(
@@ -213,6 +216,7 @@ impl Generation {
                         ),
                         inbox: inbox.1,
                         publish: sources.0,
+                        stirred: stir,
                         news: tell.clone(),
                         unmatched: lineage::Unmatched::No,
                         questions: Vec::new(),
@@ -221,7 +225,7 @@ impl Generation {
                     };
                     lineages.push(inbox.0.clone());
                     tasks.spawn(task.run());
-                    (sources.1, inbox.0)
+                    (sources.1, stirred, inbox.0)
                 })
                 .clone();
             let (nudge, nudged) = mpsc::unbounded_channel();
@@ -231,6 +235,7 @@ impl Generation {
                     index: nudges.len() - 1,
                     keeper: Keeper::new(Instance::new(&config, instance, prober.clone())),
                     source,
+                    stirred,
                     lineage: lineage::Asker { to, name },
                     nudged,
                     news: tell.clone(),
@@ -247,7 +252,7 @@ impl Generation {
             );
         }
         Ok(Generation {
-            trails: vec![Trail::default(); lineages.len()],
+            trails: Trails::of_unread(lineages.len()),
             learned: vec![Learned::default(); nudges.len()],
             views,
             unfiled: (0..nudges.len()).collect(),
@@ -383,14 +388,13 @@ impl Generation {
                 for nudged in self.watching.concerned(&path) {
                     self.nudge(nudged.0, nudged.1);
                 }
-                // Each settler knows best which path matters to it; foreign ones do too.
-                for lineage in &self.lineages {
+                for lineage in self.trails.concerned(&path) {
                     let event = ToLineage::Event {
                         path: path.clone(),
                         change,
                         at: Instant::now(),
                     };
-                    drop(lineage.send(event));
+                    drop(self.lineages[lineage].send(event));
                 }
             }
             Hint::Rescan => {
@@ -398,11 +402,7 @@ impl Generation {
                 self.compare_all();
             }
             Hint::Disarmed { directory } => {
-                for (trail, lineage) in self.trails.iter().zip(&self.lineages) {
-                    if trail.directories.contains(&directory) {
-                        drop(lineage.send(ToLineage::Unknown));
-                    }
-                }
+                self.read_again(&[directory].into());
                 self.watch();
             }
             Hint::Failed { error } => {
@@ -416,9 +416,7 @@ impl Generation {
     fn told(&mut self, news: DaemonNews) -> Result<bool, DaemonError> {
         Ok(match news {
             DaemonNews::Read { lineage, trail } => {
-                let before = std::mem::replace(&mut self.trails[lineage], trail);
-                // A renewal leads to new files, in most cases in the directories of the old ones.
-                if before.directories != self.trails[lineage].directories {
+                if self.trails.take(lineage, trail) {
                     self.watch_soon();
                 }
                 false
@@ -471,18 +469,24 @@ impl Generation {
     /// Has watched what matters now.
     fn watch(&mut self) {
         self.watch_at = None;
-        self.watching
-            .arm(&self.trails, &self.config.instances, &self.learned);
+        self.watching.arm(
+            self.trails.directories(),
+            &self.config.instances,
+            &self.learned,
+        );
+    }
+
+    /// Has the lineages read again whose files one of `directories` leads to.
+    fn read_again(&self, directories: &BTreeSet<PathBuf>) {
+        for lineage in self.trails.through(directories) {
+            drop(self.lineages[lineage].send(ToLineage::Unknown));
+        }
     }
 
     /// Has read again what was not watched before.
     fn armed(&mut self, armed: watching::Armed) {
         let (directories, instances, again) = self.watching.armed(armed);
-        for (trail, lineage) in self.trails.iter().zip(&self.lineages) {
-            if !trail.directories.is_disjoint(&directories) {
-                drop(lineage.send(ToLineage::Unknown));
-            }
-        }
+        self.read_again(&directories);
         for index in instances {
             self.nudge(index, Nudge::Compare);
         }

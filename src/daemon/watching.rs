@@ -16,7 +16,7 @@ use super::nudge::Nudge;
 use crate::config::InstanceConfig;
 use crate::host::patience::Questions;
 use crate::host::privilege::{PrivilegeError, Rights, Worker};
-use crate::lineage::{Hint, Trail, WatchError, WatchedDirectory, Watcher};
+use crate::lineage::{Hint, WatchError, WatchedDirectory, Watcher};
 use crate::report::{Latch, News, notices};
 
 /// How long what does not answer is left alone before it is tried again.
@@ -102,10 +102,10 @@ impl Watching {
         })
     }
 
-    /// Watches what the trails and the instances need, and tells what came of it.
+    /// Watches the directories of the `trails`, and what the instances need, and tells what came of it.
     pub(crate) fn arm(
         &mut self,
-        trails: &[Trail],
+        trails: BTreeSet<PathBuf>,
         instances: &[InstanceConfig],
         learned: &[Learned],
     ) {
@@ -114,10 +114,6 @@ impl Watching {
             return;
         }
         self.under_way = true;
-        let trails: BTreeSet<PathBuf> = trails
-            .iter()
-            .flat_map(|trail| trail.directories.iter().cloned())
-            .collect();
         let learned = learned.iter().cloned();
         let instances: Vec<_> = instances.iter().cloned().zip(learned).collect();
         let armory = Arc::clone(&self.armory);
@@ -185,10 +181,12 @@ impl Watching {
             .iter()
             .enumerate()
             .filter_map(|(index, places)| {
-                let is = |place: &Option<PathBuf>| place.as_deref() == Some(path);
+                // Both are canonical, so that bytes tell.
+                let same = |place: &Path| place.as_os_str() == path.as_os_str();
+                let is = |place: &Option<PathBuf>| place.as_deref().is_some_and(same);
                 if is(&places.pid_file) || is(&places.home) {
                     Some((index, Nudge::Compare))
-                } else if places.targets.iter().any(|target| target == path) {
+                } else if places.targets.iter().any(|target| same(target)) {
                     Some((index, Nudge::Touched))
                 } else {
                     places.configures(path).then_some((index, Nudge::Edited))

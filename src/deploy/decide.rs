@@ -13,7 +13,6 @@ use crate::config::Mode;
 use crate::host::look::CannotLook;
 use crate::lineage::{LineageReader, Opened, Source, Trail};
 use crate::problem::Problem;
-use crate::server::mounts::pinned_by;
 use crate::server::{InstanceError, InstanceSnapshot, Unseen};
 
 /// How often a decision is made anew because the lineage changed while it was made.
@@ -164,7 +163,7 @@ impl Keeper {
             plan = Plan::Nothing;
         }
         if matches!(plan, Plan::Deploy { write: true, .. }) {
-            match pinned_by(&sight).await {
+            match sight.pinned().await {
                 Ok(None) => {}
                 // The server would never see what is written; the state says so.
                 Ok(Some(_)) => plan = Plan::Nothing,

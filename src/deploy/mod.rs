@@ -31,7 +31,6 @@ use crate::config::Mode;
 use crate::lineage::{LineageReader, Source};
 use crate::problem::Problem;
 use crate::server::files::{FilesSnapshot, Lock};
-use crate::server::mounts::pinned_by;
 use crate::server::probe::Served;
 use crate::server::process::Process;
 use crate::server::{Instance, InstanceError, InstanceSnapshot, Purpose, Server, Unseen};
@@ -178,7 +177,7 @@ impl Keeper {
             let mut sight = self.instance.with_server(look).await?;
             looked(&sight);
             if is_locked {
-                sight.pinned = Some(pinned_by(&sight).await);
+                sight.pinned = Some(sight.pinned().await);
             }
             Ok::<_, InstanceError>(sight)
         };
@@ -258,7 +257,7 @@ impl Keeper {
             let look = self.instance.on_files(|targets| targets.look());
             return Ok((None, look.await?));
         }
-        self.instance.refresh(Purpose::Work).await?;
+        self.instance.ready_to_work().await?;
         let (lock, look) = self.instance.enter(LOCK_PATIENCE).await?;
         Ok((Some(lock), look))
     }

@@ -15,7 +15,6 @@ use crate::config::{Address, Verify};
 use crate::host::privilege::as_user;
 use crate::lineage::Source;
 use crate::problem::Problem;
-use crate::server::mounts::pinned_by;
 use crate::server::probe::{AskedName, Served, Shown};
 use crate::server::process::Process;
 use crate::server::settings::{SettingsError, TlsSettings};
@@ -119,7 +118,7 @@ impl Keeper {
         let about = source.bundle().map(|b| b.fingerprint());
         let pinned = if amiss || about != installed.map(|found| found.fingerprint()) {
             // It only explains what is amiss, and is not needed to say that something is.
-            pinned_by(&sight).await.unwrap_or(None)
+            sight.pinned().await.unwrap_or(None)
         } else {
             None
         };

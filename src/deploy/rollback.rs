@@ -19,7 +19,6 @@ use crate::deploy::attempt::{Content, DeploymentOrder, Replaced};
 use crate::lineage::{LineageReader, Source};
 use crate::problem::Problem;
 use crate::server::files::{FilesSnapshot, Held, HeldBy, Lock};
-use crate::server::mounts::pinned_by;
 use crate::server::{InstanceError, InstanceSnapshot, Purpose};
 use crate::trust::{Needed, Roots};
 
@@ -169,7 +168,7 @@ impl Keeper {
         let pinned = if way.there {
             Ok(None)
         } else {
-            pinned_by(&sight).await
+            sight.pinned().await
         };
         let against = match pinned {
             Ok(pinned) => pinned.map(|pinned| pinned.problem()),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::configuration::Configuration;
 use super::error::InstanceError;
@@ -17,6 +17,9 @@ use crate::host::privilege::{PrivilegeError, Rights, Worker, apart};
 
 /// How long to wait before retrying a lock that another process holds, or checking a starting server again.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// How long what was prepared counts as just looked at.
+const MOMENT: Duration = Duration::from_secs(1);
 
 /// What an instance is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +38,8 @@ pub(crate) struct Instance {
     lock_directory: PathBuf,
     pub(super) prober: Prober,
     writer: Option<(Arc<Targets>, Worker)>,
+    /// When the writer was made ready for work that is about to come.
+    prepared: Option<Instant>,
     /// Reads what is the server's own: in the data directory, where the files belong to another user
     /// than the server; everywhere, where its configuration may include other files.
     pub(super) lodger: Option<Worker>,
@@ -65,6 +70,7 @@ impl Instance {
             lock_directory: config.lock_directory_of(instance),
             prober,
             writer: None,
+            prepared: None,
             lodger: None,
             pid_file: None,
             nameless_get_another: false,
@@ -124,6 +130,32 @@ impl Instance {
             }
         });
         Ok(())
+    }
+
+    /// Does what comes first in a deployment, since one may be about to come.
+    pub(crate) async fn prepare(&mut self) {
+        // What is wrong is said by the deployment.
+        if self.refresh(Purpose::Work).await.is_ok() {
+            self.prepared = Some(Instant::now());
+        }
+    }
+
+    /// As [`Instance::refresh`] for work, unless that was done a moment ago.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn ready_to_work(&mut self) -> Result<(), InstanceError> {
+        let prepared = self.prepared.take();
+        match prepared.filter(|at| self.writer.is_some() && at.elapsed() < MOMENT) {
+            Some(_) => Ok(()),
+            None => self.refresh(Purpose::Work).await,
+        }
+    }
+
+    /// Ends its threads until they are needed again.
+    pub(crate) fn rest(&mut self) {
+        self.writer = None;
+        self.lodger = None;
     }
 
     /// The thread that reads what is the server's own, where the writer may not: a data directory

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use super::files::Targets;
 use super::process::Process;
-use super::snapshot::InstanceSnapshot;
 use crate::config::ServerKind;
 use crate::host::look::CannotLook;
 use crate::host::mounts;
@@ -46,19 +45,6 @@ impl Pinned {
             "mount its directory there instead, set {cert_setting} and {key_setting} to the file in it, and restart {name}"
         );
         Problem::new(self.to_string(), fix)
-    }
-}
-
-/// Whether the server that was seen has one of its targets as a single file; nothing where it does
-/// not run.
-///
-/// # Errors
-/// Its mounts cannot be looked at: what is written there, it may never see.
-pub(crate) async fn pinned_by(sight: &InstanceSnapshot) -> Result<Option<Pinned>, CannotLook> {
-    match (&sight.pinned, sight.server.process()) {
-        (Some(looked), _) => looked.clone(),
-        (None, Some(process)) => look(process, &sight.targets).await,
-        (None, None) => Ok(None),
     }
 }
 

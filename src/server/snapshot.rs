@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::files::{FilesSnapshot, Targets};
-use super::mounts::Pinned;
+use super::mounts::{self, Pinned};
 use super::postmaster::{Absence, Postmaster};
 use super::process::Process;
 use crate::host::look::CannotLook;
@@ -55,4 +55,18 @@ pub(crate) struct InstanceSnapshot {
     pub(crate) targets: Arc<Targets>,
     /// Whether the server sees a target as a single file, if that was looked at with the rest.
     pub(crate) pinned: Option<Result<Option<Pinned>, CannotLook>>,
+}
+
+impl InstanceSnapshot {
+    /// Whether the server has one of its targets as a single file; nothing where it does not run.
+    ///
+    /// # Errors
+    /// Its mounts cannot be looked at: what is written there, it may never see.
+    pub(crate) async fn pinned(&self) -> Result<Option<Pinned>, CannotLook> {
+        match (&self.pinned, self.server.process()) {
+            (Some(looked), _) => looked.clone(),
+            (None, Some(process)) => mounts::look(process, &self.targets).await,
+            (None, None) => Ok(None),
+        }
+    }
 }
