@@ -179,7 +179,8 @@ pub fn rows(sizes: &[Size]) -> Vec<Row> {
         let each = |of: fn(&Memory) -> u64| {
             (of(&most.memory) as f64 - of(&least.memory) as f64) / more as f64
         };
-        let figures: [(&str, fn(&Memory) -> u64); 2] = [
+        type Figure = fn(&Memory) -> u64;
+        let figures: [(&str, Figure); 2] = [
             ("VmRSS", |memory| memory.resident),
             ("RssAnon", |memory| memory.anonymous),
         ];

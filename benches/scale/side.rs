@@ -4,7 +4,7 @@
 use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     process::Stdio,
     thread,
     time::{Duration, SystemTime},
@@ -444,7 +444,7 @@ fn address(server: &Cluster) -> SocketAddr {
 
 /// Copies a data directory that no server has run on. The tables are only linked: nobody logs in,
 /// so that nothing is written to them.
-fn copy(from: &Path, to: &PathBuf) -> Result<()> {
+fn copy(from: &Path, to: &Path) -> Result<()> {
     let script = r#"mkdir -m 0700 "$2" && chown --reference="$1" "$2" && cd "$1" &&
         cp -al base "$2" && for file in *; do [ "$file" = base ] || cp -a "$file" "$2"; done"#;
     let mut copy = command("sh");
