@@ -152,7 +152,7 @@ mod tests {
                 longest = longest.max(now - oldest.take().expect("news"));
             }
             let since = now - start;
-            if since < long && since.as_millis() % step.as_millis() == 0 {
+            if since < long && since.as_millis().is_multiple_of(step.as_millis()) {
                 pace.news(now);
                 oldest.get_or_insert(now);
             }

@@ -340,7 +340,9 @@ impl Keeper {
             .filter(|_| !matches!(outcome, SyncOutcome::Installed))
             .map(|why| (Some(fingerprint), why));
         // What the server has shown after the signal need not be asked for again.
-        let proof = served.zip(sight.server.process().map(Process::run));
+        let proof = served
+            .map(|served| *served)
+            .zip(sight.server.process().map(Process::run));
         let seen = self.observe_after(source, settle, proof).await;
         let done = Done {
             old,

@@ -198,16 +198,7 @@ impl Keeper {
         process: &Process,
         sight: &InstanceSnapshot,
     ) -> Result<TlsSettings, SettingsError> {
-        let (data, server) = (&sight.targets.data, sight.targets.server);
-        match process.postmaster() {
-            Some(postmaster) => {
-                let configuration = &mut self.instance.configuration;
-                let asked = configuration.tls_settings(postmaster, data, server);
-                let settings = asked.await?;
-                Ok(self.by_name(settings, sight))
-            }
-            None => self.instance.tls_settings(process, sight).await,
-        }
+        self.instance.known_tls_settings(process, sight).await
     }
 
     /// The settings for the names that count with what is installed.

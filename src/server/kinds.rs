@@ -234,6 +234,25 @@ impl Instance {
         }
     }
 
+    /// The same; Postgres is asked where that may have changed.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn known_tls_settings(
+        &mut self,
+        process: &Process,
+        sight: &InstanceSnapshot,
+    ) -> Result<TlsSettings, SettingsError> {
+        let Some(postmaster) = process.postmaster() else {
+            return self.tls_settings(process, sight).await;
+        };
+        let (data, server) = (&sight.targets.data, sight.targets.server);
+        let asked = self.configuration.tls_settings(postmaster, data, server);
+        let settings = asked.await?;
+        let installed = sight.look.installed.bundle();
+        Ok(self.with_names(settings, installed.map(|bundle| &**bundle)))
+    }
+
     /// What the server's configuration says of ciphers, as the next reload would read it; nothing
     /// where it cannot be asked, or says nothing of them.
     pub(crate) async fn ciphers(

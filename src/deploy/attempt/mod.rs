@@ -59,7 +59,7 @@ pub(crate) struct Ending {
     /// Whether the server showed what it makes of the files, so that asking it again would tell nothing new.
     pub(crate) is_answered: bool,
     /// What new clients were seen to get: the bundle.
-    pub(crate) served: Option<Served>,
+    pub(crate) served: Option<Box<Served>>,
 }
 
 impl Ending {

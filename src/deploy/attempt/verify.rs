@@ -43,7 +43,10 @@ impl<'a> Deployment<'a, Reloaded> {
         let (verdict, served) = Box::pin(self.watch(&addresses)).await;
         match verdict {
             WireVerdict::New => match self.used(Ok(())).await {
-                Verdict::Ended(ending) => Verdict::Ended(Ending { served, ..ending }),
+                Verdict::Ended(ending) => Verdict::Ended(Ending {
+                    served: served.map(Box::new),
+                    ..ending
+                }),
                 refused @ Verdict::Refused(_) => refused,
             },
             WireVerdict::NewLeaf => {
@@ -229,12 +232,14 @@ impl<'a> Deployment<'a, Reloaded> {
 
     /// The certificate is served; the CA and CRL files that come with it count where the
     /// configuration names them. `doubt` is what was seen that speaks against it.
-    async fn used(mut self, doubt: Result<(), Problem>) -> Verdict<'a> {
+    async fn used(self, doubt: Result<(), Problem>) -> Verdict<'a> {
         if self.bundle.client_trust().digest().is_none() {
             return Verdict::Ended(Ending::deployed());
         }
         let process = Arc::clone(&self.state.process);
-        let asked = self.settings(&process).await;
+        let sight = &self.before.sight;
+        let asked = Box::pin(self.instance.known_tls_settings(&process, sight)).await;
+        let asked = asked.map(|settings| self.instance.with_names(settings, Some(&self.bundle)));
         let config = &self.instance.config;
         let asked = asked.map(|tls_settings| tls_settings.companions_not_used(config));
         Verdict::Ended(match (asked, doubt) {
