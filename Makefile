@@ -24,7 +24,7 @@ RPM_VERSION ?=
 GLIBC ?=
 GNU := $(shell uname -m)-unknown-linux-gnu
 
-.PHONY: build deps test versions trixie image reference fmt lint demo pictures bench deb lint-deb zigbuild rpm install uninstall clean
+.PHONY: build deps test versions trixie image reference fmt lint demo pictures bench bench-scale deb lint-deb zigbuild rpm install uninstall clean
 
 build: ## The release binary: target/release/pgcertd, or where CARGO_TARGET_DIR has it
 	$(CARGO) build --release --locked
@@ -35,10 +35,11 @@ deps: ## What the tests, the demo and the bench need, by apt, where it is missin
 # They wait more than they compute.
 test: export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) + 1 )))
 test: export PGCERTD_TEST_SKIPPED = $(abspath $(CARGO_BUILDS))/tmp/skipped
-test: deps ## All tests and a short bench; those that start servers or boot a machine need root
+test: deps ## All tests and two short benches; those that start servers or boot a machine need root
 	rm -f "$$PGCERTD_TEST_SKIPPED"
 	$(CARGO) test --locked --features failpoints && \
-		$(CARGO) test --locked --features failpoints --bench renewal -- --rounds 2; \
+		$(CARGO) test --locked --features failpoints --bench renewal -- --rounds 2 && \
+		$(CARGO) test --locked --features failpoints --bench scale -- --instances 1,3 --rounds 1 --lineages 100 --idle 3; \
 		status=$$?; tests/count-skipped "$$PGCERTD_TEST_SKIPPED"; exit $$status
 
 # What needs Debian's build is skipped, also in CI; packages, writers, clients and the rest left out are about other things.
@@ -80,6 +81,9 @@ pictures: deps build ## docs/pictures, from what pgcertd and the demo print; as 
 
 bench: deps ## From a renewal to the server, its clients and the proof, beside what people use; ROUNDS=5 makes it short
 	$(CARGO) bench --locked --bench renewal -- --rounds $(ROUNDS) --machine --write docs/performance
+
+bench-scale: deps ## The same for a hundred servers and ten thousand lineages, start, status and rest; as root, 20 minutes
+	$(CARGO) bench --locked --bench scale -- --write docs/performance
 
 deb: build ## A package for Debian and Ubuntu, target/debian/pgcertd_VERSION_ARCH.deb, in place of the one there
 	cargo deb --version >/dev/null 2>&1 || $(CARGO) install cargo-deb --locked --version '^3.8'

@@ -3,7 +3,7 @@
 use std::{
     net::{Ipv4Addr, SocketAddr},
     os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -15,6 +15,7 @@ use crate::{
     kind::{Kind, Milestone},
     least_program::{self, DONE},
     peers,
+    preparations::write_back,
     probe::Probe,
     world::{
         SOON, World,
@@ -358,13 +359,6 @@ fn daemon(world: &World, cluster: &Cluster, lineage: &Lineage, log: OwnedFd) -> 
         .daemon(&config);
     daemon.ready();
     daemon
-}
-
-/// Writes out what the file system still holds in memory, so that no fsync pays for it.
-fn write_back(path: &Path) -> Result<()> {
-    let directory = std::fs::File::open(path)?;
-    rustix::fs::syncfs(directory)?;
-    Ok(())
 }
 
 /// The same moment of the probe's cycle for all in a round, and another in each, evenly spread: the

@@ -76,7 +76,7 @@ pub fn run(arguments: &[OsString]) -> Result<()> {
     }
 }
 
-fn install(live: &Path, target: &Path, owner: Owner) -> Result<()> {
+pub fn install(live: &Path, target: &Path, owner: Owner) -> Result<()> {
     let mut bytes = fs::read(live.join("fullchain.pem"))?;
     bytes.extend(fs::read(live.join("privkey.pem"))?);
     let beside = target.with_extension("new");
@@ -93,7 +93,7 @@ fn install(live: &Path, target: &Path, owner: Owner) -> Result<()> {
     Ok(())
 }
 
-fn send_hangup(data: &Path) -> Result<()> {
+pub fn send_hangup(data: &Path) -> Result<()> {
     let text = fs::read_to_string(data.join("postmaster.pid"))?;
     let pid = text.lines().next().context("postmaster.pid is empty")?;
     let pid = Pid::from_raw(pid.parse()?).context("postmaster.pid holds 0")?;

@@ -34,6 +34,7 @@ mod measurements;
 mod peers;
 #[path = "../plot/mod.rs"]
 mod plot;
+mod preparations;
 mod probe;
 mod report;
 mod sessions;
@@ -42,22 +43,15 @@ mod surroundings;
 mod world;
 mod write_clock;
 
-use std::{
-    ffi::OsString,
-    fs,
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering},
-    thread,
-};
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use contender::Contender;
 use kind::{Kind, Milestone};
 use measurements::Measurements;
+use preparations::{is_not_interrupted, on_disk, take_signals, write_files};
 use report::{Report, Side};
-use tokio::signal::unix::{SignalKind, signal};
 use world::{World, ca::Ca};
 
 /// Measures how long a renewed certificate takes to reach a client.
@@ -217,61 +211,5 @@ fn take_turn(
     for (milestone, delay) in contender.quiet_turn(ca)? {
         measured.add(kind, milestone, delay);
     }
-    Ok(())
-}
-
-fn is_not_interrupted() -> Result<()> {
-    ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted");
-    Ok(())
-}
-
-fn write_files(directory: &Path, files: &[(String, String)]) -> Result<()> {
-    fs::create_dir_all(directory)?;
-    for (name, content) in files {
-        let file = directory.join(name);
-        fs::write(&file, content).with_context(|| format!("{}", file.display()))?;
-    }
-    Ok(())
-}
-
-/// An fsync in memory costs nothing, so a measurement there would say nothing.
-fn on_disk(directory: &Path) -> Result<()> {
-    const TMPFS: u64 = 0x0102_1994;
-    const RAMFS: u64 = 0x8584_58f6;
-    let kind = rustix::fs::statfs(directory)
-        .with_context(|| format!("{}", directory.display()))?
-        .f_type as u64;
-    ensure!(
-        ![TMPFS, RAMFS].contains(&kind),
-        "{} lies in memory: name a directory on a disk with --directory",
-        directory.display()
-    );
-    Ok(())
-}
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Lets SIGINT and SIGTERM end the measurement in order, so that nothing is left behind. The
-/// handlers do not outlive an `execve`, so the servers have their own.
-fn take_signals() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (mut interrupt, mut terminate) = {
-        let _inside = runtime.enter();
-        (
-            signal(SignalKind::interrupt())?,
-            signal(SignalKind::terminate())?,
-        )
-    };
-    thread::spawn(move || {
-        runtime.block_on(async {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-            }
-        });
-        INTERRUPTED.store(true, Ordering::Relaxed);
-    });
     Ok(())
 }

@@ -338,7 +338,7 @@ pub fn eventually_state(world: &World, config: &Config, instance: &str, state: &
 #[track_caller]
 pub fn eventually_at_rest(config: &Config) {
     let file = config.runtime_directory().join("status.json");
-    eventually(SOON, "the daemon rests", || {
+    eventually(SOON * 4, "the daemon rests", || {
         let written = fs::metadata(&file).and_then(|file| file.modified());
         let age = written.ok().and_then(|time| time.elapsed().ok());
         age.is_some_and(|age| age > Duration::from_secs(6))

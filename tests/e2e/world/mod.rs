@@ -96,15 +96,16 @@ impl World {
     /// As [`World::new`], whose servers run as another user than postgres: what looks for those of postgres finds
     /// none of them.
     pub fn of_user(user: &str) -> Result<Self, Skipped> {
-        Self::made(Path::new("/tmp"), user)
+        Self::of_user_in(Path::new("/tmp"), user)
     }
 
     /// As [`World::new`], in another directory than `/tmp`.
     pub fn new_in(parent: &Path) -> Result<Self, Skipped> {
-        Self::made(parent, "postgres")
+        Self::of_user_in(parent, "postgres")
     }
 
-    fn made(parent: &Path, user: &str) -> Result<Self, Skipped> {
+    /// Both.
+    pub fn of_user_in(parent: &Path, user: &str) -> Result<Self, Skipped> {
         surroundings::as_root_with_own_mounts()?;
         surroundings::reset_signals();
         // Where a test uses the library, this program is no child of its own.
