@@ -101,7 +101,7 @@ pub struct Side {
 }
 
 enum Running {
-    Pgcertd(Daemon, Config),
+    Pgcertd(Box<Daemon>, Box<Config>),
     Limit(Process),
 }
 
@@ -190,7 +190,7 @@ impl Side {
                 let config = self.config();
                 let mut daemon = self.launch()?.daemon(&config);
                 daemon.ready();
-                Running::Pgcertd(daemon, config)
+                Running::Pgcertd(Box::new(daemon), Box::new(config))
             }
             Bringer::Limit => {
                 let errands = self.errands(AT_ONCE.min(self.count));

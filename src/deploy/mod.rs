@@ -177,7 +177,7 @@ impl Keeper {
             let mut sight = self.instance.with_server(look).await?;
             looked(&sight);
             if is_locked {
-                sight.pinned = Some(sight.pinned().await);
+                sight.pinned = Some(self.instance.pinned(&sight).await);
             }
             Ok::<_, InstanceError>(sight)
         };

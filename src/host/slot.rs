@@ -47,13 +47,21 @@ impl From<SlotError> for io::Error {
     }
 }
 
+/// How the name of what is being written beside another file ends.
+const STAGED: &str = ".pgcertd-new";
+
 /// The name of what is being written beside `name`. It is always the same, so that whoever
 /// comes next finds what a crash left behind.
 pub(crate) fn staging_name(name: &OsStr) -> OsString {
     let mut staging = OsString::from(".");
     staging.push(name);
-    staging.push(".pgcertd-new");
+    staging.push(STAGED);
     staging
+}
+
+/// Whether a file is one that is being written beside another.
+pub(crate) fn is_staging_name(name: &OsStr) -> bool {
+    name.as_encoded_bytes().ends_with(STAGED.as_bytes())
 }
 
 /// A name in a directory that is held open.

@@ -8,11 +8,14 @@ use std::time::{Duration, Instant, SystemTime};
 use super::configuration::Configuration;
 use super::error::InstanceError;
 use super::files::{FilesError, FilesSnapshot, Lock, Targets};
+use super::mounts::{self, Pinned};
 use super::placement;
 use super::probe::Prober;
+use super::process::Process;
 use super::snapshot::InstanceSnapshot;
 use crate::bundle::Bundle;
 use crate::config::{self, Config, ServerKind};
+use crate::host::look::CannotLook;
 use crate::host::privilege::{PrivilegeError, Rights, Worker, apart};
 
 /// How long to wait before retrying a lock that another process holds, or checking a starting server again.
@@ -30,6 +33,14 @@ pub(crate) enum Purpose {
     Work,
 }
 
+/// What was done, and seen, before a deployment that may be about to come.
+#[derive(Debug)]
+struct Prepared {
+    at: Instant,
+    /// Whether that run of the server sees a target as a single file.
+    pinned: Option<(i64, Result<Option<Pinned>, CannotLook>)>,
+}
+
 /// An instance of the config, and the thread that may write its files.
 #[derive(Debug)]
 pub(crate) struct Instance {
@@ -38,8 +49,10 @@ pub(crate) struct Instance {
     lock_directory: PathBuf,
     pub(super) prober: Prober,
     writer: Option<(Arc<Targets>, Worker)>,
-    /// When the writer was made ready for work that is about to come.
-    prepared: Option<Instant>,
+    /// What was done for work that is about to come.
+    prepared: Option<Prepared>,
+    /// The server that was seen last.
+    pub(super) last: Option<Arc<Process>>,
     /// Reads what is the server's own: in the data directory, where the files belong to another user
     /// than the server; everywhere, where its configuration may include other files.
     pub(super) lodger: Option<Worker>,
@@ -71,6 +84,7 @@ impl Instance {
             prober,
             writer: None,
             prepared: None,
+            last: None,
             lodger: None,
             pid_file: None,
             nameless_get_another: false,
@@ -135,9 +149,15 @@ impl Instance {
     /// Does what comes first in a deployment, since one may be about to come.
     pub(crate) async fn prepare(&mut self) {
         // What is wrong is said by the deployment.
-        if self.refresh(Purpose::Work).await.is_ok() {
-            self.prepared = Some(Instant::now());
+        if self.refresh(Purpose::Work).await.is_err() {
+            return;
         }
+        let mut pinned = None;
+        if let (Some(process), Some((targets, _))) = (&self.last, &self.writer) {
+            pinned = Some((process.run(), mounts::look(process, targets).await));
+        }
+        let at = Instant::now();
+        self.prepared = Some(Prepared { at, pinned });
     }
 
     /// As [`Instance::refresh`] for work, unless that was done a moment ago.
@@ -145,10 +165,26 @@ impl Instance {
     /// # Errors
     /// The same.
     pub(crate) async fn ready_to_work(&mut self) -> Result<(), InstanceError> {
-        let prepared = self.prepared.take();
-        match prepared.filter(|at| self.writer.is_some() && at.elapsed() < MOMENT) {
-            Some(_) => Ok(()),
-            None => self.refresh(Purpose::Work).await,
+        let fresh = |prepared: &Prepared| prepared.at.elapsed() < MOMENT;
+        if self.writer.is_some() && self.prepared.as_ref().is_some_and(fresh) {
+            return Ok(());
+        }
+        self.prepared = None;
+        self.refresh(Purpose::Work).await
+    }
+
+    /// As [`InstanceSnapshot::pinned`], unless that was looked at a moment ago.
+    ///
+    /// # Errors
+    /// The same.
+    pub(crate) async fn pinned(
+        &mut self,
+        sight: &InstanceSnapshot,
+    ) -> Result<Option<Pinned>, CannotLook> {
+        let run = sight.server.process().map(Process::run);
+        match self.prepared.take().and_then(|prepared| prepared.pinned) {
+            Some((of, looked)) if run == Some(of) => looked,
+            _ => sight.pinned().await,
         }
     }
 

@@ -38,6 +38,9 @@ impl Instance {
             ServerKind::PgBouncer => self.pgbouncer().await?,
             ServerKind::Patroni => self.patroni().await?,
         };
+        if let Server::Up(process) = &server {
+            self.last = Some(Arc::clone(process));
+        }
         self.bundles = [look.installed.bundle().cloned(), look.previous.clone()];
         let (targets, _) = self.writer().await?;
         Ok(InstanceSnapshot {

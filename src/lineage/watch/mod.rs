@@ -28,6 +28,7 @@ use notify::{ErrorKind, Event, INotifyWatcher, RecursiveMode, Watcher as _};
 use rustix::io::Errno;
 
 use super::settle::Change;
+use crate::host::slot::is_staging_name;
 
 /// How often to try to watch a directory that keeps being replaced, before leaving it to the next call.
 const ATTEMPTS: usize = 3;
@@ -323,7 +324,9 @@ fn hints(event: notify::Result<Event>, shared: &Mutex<Shared>) -> Vec<Hint> {
         return Vec::new();
     };
     let mut hints = Vec::new();
-    for path in event.paths {
+    // Half of what happens in a target's directory is pgcertd's own writing beside the target.
+    let meant = |path: &PathBuf| !path.file_name().is_some_and(is_staging_name);
+    for path in event.paths.into_iter().filter(meant) {
         if change == Change::Removed {
             hints.extend(disarmed(&path, shared));
         }

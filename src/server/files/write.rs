@@ -185,9 +185,12 @@ impl Targets {
             return Ok(());
         };
         let companions = bundle.client_trust();
+        let previous = slot(&self.previous_file())?;
         let mut swaps = Vec::new();
         for (piece, path) in self.previous_trust_files().iter() {
-            let place = slot(path)?;
+            let Some(place) = previous.sibling(path) else {
+                continue;
+            };
             let by = match companions.pem(piece) {
                 Some(content) => {
                     place.stage(&content, 0o600, Some(self.owner))?;
@@ -199,7 +202,6 @@ impl Targets {
             let private = true;
             swaps.push(Swap { place, by, private });
         }
-        let previous = slot(&self.previous_file())?;
         let linked = self.link_beside(&previous)?;
         if !linked {
             self.copy_beside(&previous, look)?;
@@ -221,10 +223,11 @@ impl Targets {
     /// written then, and one fsync of the directory after the install covers both renames, in order.
     /// A file that the server's group can read is copied instead, since nobody else needs the old key.
     fn link_beside(&self, previous: &FileSlot) -> Result<bool, FilesError> {
-        let cert = slot(&self.cert)?;
-        let beside = self.single_file() && self.cert.parent() == Some(&self.state);
+        let Some(cert) = previous.sibling(&self.cert).filter(|_| self.single_file()) else {
+            return Ok(false);
+        };
         let mode = cert.stat().map(|stat| stat.st_mode & 0o7777);
-        if !beside || mode != Ok(0o600) {
+        if mode != Ok(0o600) {
             return Ok(false);
         }
         Ok(previous.stage_second_name(&cert)?)
