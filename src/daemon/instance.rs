@@ -35,7 +35,7 @@ const FIRST_PAUSE: Duration = Duration::from_secs(2);
 const SEARCH: Duration = Duration::from_secs(5);
 
 /// How long an instance keeps its threads once it has nothing to do. They cost more memory than all else that is kept.
-const REST: Duration = Duration::from_secs(2);
+const REST: Duration = Duration::from_secs(5);
 
 /// How long a lineage may take to be read for the first time before that is a problem.
 const FIRST_READING: Duration = Duration::from_secs(10);

@@ -433,7 +433,9 @@ pub(crate) fn groups_of(user: Ids) -> Vec<Gid> {
 
 /// Gives the calling thread the file rights of `owner`, and no capabilities.
 fn act_as(owner: Ids) -> Result<(), PrivilegeError> {
-    take_file_identity(owner, &groups_of(owner))?;
+    if is_root() {
+        take_file_identity(owner, &groups_of(owner))?;
+    }
     // A user other than the owner continues with its own rights: if those don't suffice, the
     // file operation itself fails and reports its path.
     drop_all_but(CapabilitySet::empty())
