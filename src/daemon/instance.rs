@@ -132,7 +132,9 @@ impl InstanceTask {
                 end = process
                     .filter(|process| process.alive())
                     .map(|found| Box::pin(found.end()));
-                seal = seen.sight.as_ref().ok().map(|sight| sight.look.seal);
+                // What was touched after the decision was seen and not acted upon, unless all is well with it.
+                let in_sync = seen.sight.as_ref().ok().filter(|_| state == State::InSync);
+                seal = in_sync.map(|sight| sight.look.seal);
                 let again = is_sought(seen) || is_going;
                 let search = again.then(|| Instant::now() + SEARCH);
                 next = earliest(earliest(retry, search), seen.again_at().map(instant));
@@ -237,7 +239,7 @@ impl InstanceTask {
 
     /// Waits for a reason to compare, among them the `end` of the server; true once the daemon
     /// stops. After an edit of the server's configuration the next of `pauses` is short again. A touched file is none where
-    /// the targets still have the `seal` of the last comparison: that was its own work, or has seen it.
+    /// the targets still have the `seal` with which the last comparison found all well.
     async fn wait(
         &mut self,
         mut next: Option<Instant>,
