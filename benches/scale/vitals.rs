@@ -46,15 +46,15 @@ pub fn sleeps(pid: u32) -> Result<BTreeMap<(u32, String), u64>> {
         .collect()
 }
 
-/// How long its threads that live have run on a processor.
-pub fn processor_time(pid: u32) -> Result<Duration> {
-    let mut nanoseconds = 0;
-    for (_, directory) in threads(pid)? {
+/// How long each of its threads has run on a processor, by number.
+pub fn processor_time(pid: u32) -> Result<BTreeMap<u32, Duration>> {
+    let mut ran = BTreeMap::new();
+    for (number, directory) in threads(pid)? {
         let schedule = fs::read_to_string(directory.join("schedstat"))?;
-        let ran = schedule.split_whitespace().next().context("no schedstat")?;
-        nanoseconds += ran.parse::<u64>()?;
+        let nanoseconds = schedule.split_whitespace().next().context("no schedstat")?;
+        ran.insert(number, Duration::from_nanos(nanoseconds.parse()?));
     }
-    Ok(Duration::from_nanos(nanoseconds))
+    Ok(ran)
 }
 
 /// How many threads it has.
