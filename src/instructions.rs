@@ -37,7 +37,7 @@ impl Instructions {
     ///
     /// # Errors
     /// valgrind is not installed.
-    pub(crate) fn of<W: FnOnce()>(work: W) -> Result<Instructions, Skipped> {
+    pub(crate) fn under_callgrind<W: FnOnce()>(work: W) -> Result<Instructions, Skipped> {
         if std::env::var_os(UNDER_CALLGRIND).is_some() {
             work();
             // callgrind writes at the end, and what a test program says before is of no use there.

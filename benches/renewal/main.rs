@@ -50,7 +50,7 @@ use clap::Parser;
 use contender::Contender;
 use kind::{Kind, Milestone};
 use measurements::Measurements;
-use preparations::{is_not_interrupted, on_disk, take_signals, write_files};
+use preparations::{exit_status, is_not_interrupted, on_disk, take_signals, write_files};
 use report::{Report, Side};
 use world::{World, ca::Ca};
 
@@ -86,13 +86,7 @@ fn main() -> ExitCode {
     } else {
         measure(&Arguments::parse())
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    exit_status(result)
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {

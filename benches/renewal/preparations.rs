@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::Path,
+    process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
     thread,
 };
@@ -73,4 +74,15 @@ pub fn write_files(directory: &Path, files: &[(String, String)]) -> Result<()> {
         fs::write(&file, content).with_context(|| format!("{}", file.display()))?;
     }
     Ok(())
+}
+
+/// Says what went wrong, if anything did, and the exit status that follows.
+pub fn exit_status(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

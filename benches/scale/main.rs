@@ -81,13 +81,7 @@ fn main() -> ExitCode {
     } else {
         measure(&Arguments::parse())
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    preparations::exit_status(result)
 }
 
 fn measure(arguments: &Arguments) -> Result<()> {

@@ -1,5 +1,7 @@
 //! Why the daemon ends.
 
+use tokio::task::JoinError;
+
 use crate::config::ConfigError;
 use crate::host::privilege::PrivilegeError;
 
@@ -25,4 +27,15 @@ pub(crate) enum DaemonError {
     /// A task ended that never should.
     #[error("internal error: {0}")]
     Task(String),
+}
+
+impl DaemonError {
+    /// A task ended although nothing had told it to.
+    pub(super) fn unexpected(ended: Result<Result<(), PrivilegeError>, JoinError>) -> DaemonError {
+        match ended {
+            Ok(Ok(())) => DaemonError::Task("a task ended on its own".into()),
+            Ok(Err(error)) => DaemonError::Privilege(error),
+            Err(error) => DaemonError::Task(error.to_string()),
+        }
+    }
 }

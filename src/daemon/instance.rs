@@ -76,7 +76,7 @@ pub(super) struct InstanceTask {
     pub(crate) keeper: Keeper,
     /// What the lineage was last seen to hold: a reason to compare.
     pub(crate) source: watch::Receiver<Option<Source>>,
-    /// Whether something happens to the lineage's files.
+    /// Changes when the lineage's files do, before they are read.
     pub(crate) stirred: watch::Receiver<()>,
     /// Says what it holds once that is to be acted on.
     pub(crate) lineage: Asker,
@@ -132,7 +132,7 @@ impl InstanceTask {
                 end = process
                     .filter(|process| process.alive())
                     .map(|found| Box::pin(found.end()));
-                // What was touched after the decision was seen and not acted upon, unless all is well with it.
+                // Files that changed after the decision were seen but not acted on, so the seal only counts if all is well.
                 let in_sync = seen.sight.as_ref().ok().filter(|_| state == State::InSync);
                 seal = in_sync.map(|sight| sight.look.seal);
                 let again = is_sought(seen) || is_going;

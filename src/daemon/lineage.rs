@@ -83,7 +83,7 @@ pub(super) struct LineageTask {
     pub(crate) tracked: Tracked,
     pub(crate) inbox: mpsc::UnboundedReceiver<ToLineage>,
     pub(crate) publish: watch::Sender<Option<Source>>,
-    /// Says that something happened to its files, before it is known what.
+    /// Tells the instances that its files are changing, before they are read.
     pub(crate) stirred: watch::Sender<()>,
     pub(crate) news: mpsc::UnboundedSender<DaemonNews>,
     pub(crate) unmatched: Unmatched,

@@ -8,6 +8,7 @@
 //! A new config starts new tasks with new threads; the process stays.
 
 mod error;
+mod handover;
 mod instance;
 mod lineage;
 mod metrics;
@@ -30,7 +31,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::config::{Config, InstanceConfig};
+use crate::config::Config;
 use crate::deploy::Keeper;
 use crate::host::privilege::PrivilegeError;
 use crate::lineage::{Hint, Tracked};
@@ -44,12 +45,13 @@ use crate::text;
 use servers::Servers;
 
 pub(crate) use error::DaemonError;
+use handover::{Handover, reloaded_config};
 use lineage::ToLineage;
 use metrics::Outlets;
 use news::DaemonNews;
 use nudge::Nudge;
 use status_file::{GATHER, Pace, StatusDocument, StatusFile};
-use systemd::Systemd;
+use systemd::{Systemd, watchdog_pause};
 use trails::Trails;
 use turns::Turns;
 use watching::{Learned, Watching};
@@ -115,21 +117,6 @@ pub(crate) async fn run(file: &Path) -> Result<(), DaemonError> {
                 return Ok(());
             }
         }
-    }
-}
-
-/// What one generation leaves to the next.
-struct Handover {
-    config: Config,
-    /// How the instances were, so that whoever asks meanwhile is told that and not nothing.
-    seen: Vec<(InstanceConfig, InstanceView)>,
-}
-
-impl Handover {
-    /// How an instance that is the same as before was.
-    fn view(&self, instance: &InstanceConfig) -> Option<InstanceView> {
-        let same = self.seen.iter().find(|(before, _)| before == instance);
-        same.map(|(_, view)| view.clone())
     }
 }
 
@@ -327,7 +314,7 @@ impl Generation {
                         self.pace.news(Instant::now());
                     }
                 }
-                Some(ended) = self.tasks.join_next() => return Err(unexpected(ended)),
+                Some(ended) = self.tasks.join_next() => return Err(DaemonError::unexpected(ended)),
                 _ = resync.tick() => {
                     // What was mounted over or renamed from above raised no event.
                     self.watch();
@@ -578,7 +565,7 @@ impl Generation {
             tokio::select! {
                 ended = self.tasks.join_next() => match ended {
                     Some(Ok(Ok(()))) => {}
-                    Some(ended) => return Err(unexpected(ended)),
+                    Some(ended) => return Err(DaemonError::unexpected(ended)),
                     None => {
                         self.prober.drain().await;
                         return Ok(new.map(|new| self.handover(new)));
@@ -592,28 +579,4 @@ impl Generation {
             }
         }
     }
-}
-
-fn unexpected(ended: Result<Result<(), PrivilegeError>, tokio::task::JoinError>) -> DaemonError {
-    match ended {
-        Ok(Ok(())) => DaemonError::Task("a task ended on its own".into()),
-        Ok(Err(error)) => DaemonError::Privilege(error),
-        Err(error) => DaemonError::Task(error.to_string()),
-    }
-}
-
-/// The new config after SIGHUP, or nothing where it is wrong: then the old one stays.
-fn reloaded_config(file: &Path) -> Option<Config> {
-    match Config::load(file) {
-        Ok(config) => Some(config),
-        Err(error) => {
-            notices::config_refused(file, &error.one_line());
-            None
-        }
-    }
-}
-
-/// Half of what systemd allows between two signs of life; without a watchdog, rarely.
-pub(crate) fn watchdog_pause() -> Duration {
-    sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 2)
 }

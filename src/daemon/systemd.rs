@@ -2,6 +2,7 @@
 //! writes to it (sd_notify(3)), and the loop waits for nothing.
 
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use sd_notify::NotifyState;
 
@@ -9,6 +10,11 @@ use crate::text::shown;
 
 /// How many messages wait while systemd does not listen; more are dropped.
 const WAITING: usize = 32;
+
+/// Half of what systemd allows between two signs of life; without a watchdog, rarely.
+pub(crate) fn watchdog_pause() -> Duration {
+    sd_notify::watchdog_enabled().map_or(Duration::from_secs(3600), |limit| limit / 2)
+}
 
 struct SystemdMessage {
     states: Vec<NotifyState<'static>>,

@@ -204,8 +204,7 @@ pub(crate) fn open_directory(path: &Path, last: Links) -> Result<OwnedFd, ReachE
     }
 }
 
-/// The same, as a descriptor that only leads there: it takes no right to list the directory, and whoever watches it hears
-/// nothing.
+/// The same with `O_PATH`: that needs no permission to list the directory, and raises no inotify event.
 ///
 /// # Errors
 /// The same.

@@ -17,7 +17,7 @@ use crate::problem::Problem;
 /// How much is read of a file in `/proc`: hosts that run containers have mount tables of this size.
 const LARGEST: u64 = 16 << 20;
 
-/// Most files in `/proc` are smaller, and are then read at once: the kernel says of all of them that they are empty.
+/// The buffer for a first read. The kernel gives files in `/proc` the size 0, and most of them are smaller than this.
 const USUAL: usize = 4 << 10;
 
 /// A system call that checks something.

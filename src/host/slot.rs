@@ -83,7 +83,7 @@ impl FileSlot {
         FileSlot::new(directory, path)
     }
 
-    /// The same for who looks at what is there and changes nothing but what lies beside.
+    /// The same, only to read what is there or to remove what lies beside it; the directory cannot be synced through it.
     ///
     /// # Errors
     /// The same.

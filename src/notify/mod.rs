@@ -30,7 +30,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::config::{Config, ConfigError, Notify};
 use crate::daemon::systemd::Systemd;
-use crate::daemon::watchdog_pause;
+use crate::daemon::systemd::watchdog_pause;
 use crate::report::notices;
 use crate::text;
 use command::{Delivery, DeliveryError};

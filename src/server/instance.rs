@@ -33,7 +33,7 @@ pub(crate) enum Purpose {
     Work,
 }
 
-/// What was done, and seen, before a deployment that may be about to come.
+/// What was done and seen in advance of a likely deployment.
 #[derive(Debug)]
 struct Prepared {
     at: Instant,
@@ -146,9 +146,9 @@ impl Instance {
         Ok(())
     }
 
-    /// Does what comes first in a deployment, since one may be about to come.
+    /// Does the first steps of a deployment in advance, because one is likely.
     pub(crate) async fn prepare(&mut self) {
-        // What is wrong is said by the deployment.
+        // The deployment reports what is wrong.
         if self.refresh(Purpose::Work).await.is_err() {
             return;
         }

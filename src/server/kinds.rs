@@ -81,7 +81,7 @@ impl Instance {
         }
         self.noticed_run = Some(start_time);
         let version = self.server_version().await.ok().flatten();
-        // One that is not known may.
+        // An unknown version may.
         let major = version.and_then(|version| version.parse::<u32>().ok());
         self.has_one_context = major.is_some_and(|major| major < FIRST_BY_NAME);
     }

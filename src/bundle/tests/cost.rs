@@ -50,7 +50,7 @@ fn least(chain: &str, key: &str) {
 
 #[test]
 fn a_bundle_costs_little_more_than_what_has_to_be_checked_and_grows_as_its_chain() {
-    let counts = Instructions::of(|| {
+    let counts = Instructions::under_callgrind(|| {
         let (short, long) = (chain_of(3), chain_of(30));
         // What is done once in a process is done here.
         parse(&short.0, &short.1).unwrap();

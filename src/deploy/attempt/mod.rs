@@ -288,7 +288,7 @@ impl FileSwap {
         };
         let committed = targets.commit(staged, &keep, self.trial);
         if committed.is_err() {
-            // The first error is the one to tell; leftovers are removed next time.
+            // The first error is the one to report; leftovers are removed next time.
             let _second = targets.discard(staged);
         }
         committed.map(|()| self.trial)

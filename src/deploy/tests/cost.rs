@@ -13,7 +13,7 @@ fn sync(moment: Moment) -> Moment {
 
 #[test]
 fn a_decision_costs_less_than_a_signature_but_where_a_root_was_sent_along() {
-    let counts = Instructions::of(|| {
+    let counts = Instructions::under_callgrind(|| {
         let ca = Ca::new();
         let usual = || ca.issue(BEGIN, END, false);
         let (old, new) = (usual(), usual());

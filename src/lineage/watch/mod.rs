@@ -324,7 +324,7 @@ fn hints(event: notify::Result<Event>, shared: &Mutex<Shared>) -> Vec<Hint> {
         return Vec::new();
     };
     let mut hints = Vec::new();
-    // Half of what happens in a target's directory is pgcertd's own writing beside the target.
+    // pgcertd writes new files beside its targets; nobody has to hear of those.
     let meant = |path: &PathBuf| !path.file_name().is_some_and(is_staging_name);
     for path in event.paths.into_iter().filter(meant) {
         if change == Change::Removed {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use super::Found;
 use super::parsed::{Digest, digest};
 
-/// What was found at the targets, digested.
+/// A digest of content, owner and mode of all targets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Seal(Digest);
 

@@ -143,11 +143,11 @@ fn the_same_bytes_are_parsed_once_while_somebody_holds_what_they_are() {
     assert!(!look.installed.bundle().unwrap().same_content(&held));
     assert!(Arc::ptr_eq(&held, look.previous.as_ref().unwrap()));
 
-    // The same bundle in two files is other bytes.
+    // Two files with the same bundle are different bytes.
     other.install(&first, &Keep::No);
     let found = other.look();
     assert!(found.installed.bundle().unwrap().same_content(&held));
-    // One byte of a key file that does not fit.
+    // A key file with one wrong byte.
     let mut key = fs::read(&other.targets.key).unwrap();
     key[60] ^= 1;
     fs::write(&other.targets.key, key).unwrap();

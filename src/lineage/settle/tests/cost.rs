@@ -19,7 +19,7 @@ fn burst(world: &mut World, paths: &[PathBuf]) {
 
 #[test]
 fn an_event_costs_a_few_looks_into_a_map_however_many_there_are() {
-    let counts = Instructions::of(|| {
+    let counts = Instructions::under_callgrind(|| {
         let paths = (0..1000).map(|number| PathBuf::from(format!("certs/{number}.crt")));
         let paths: Vec<PathBuf> = paths.collect();
         let (mut one, mut other) = (World::settled(&CERTBOT), World::settled(&CERTBOT));
